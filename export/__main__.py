@@ -1,0 +1,72 @@
+"""Command line of the factory: ``python -m export train | onnx | verify``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@app.callback()
+def factory() -> None:
+    """Train models, export them as bundles, and verify bundles."""
+
+
+@app.command()
+def train(
+    data: Annotated[list[Path], typer.Option(help="Folders of images or .tar packs; repeatable.")],
+    run: Annotated[Path, typer.Option(help="Folder for checkpoint, logs and plot.")],
+    recipe: Annotated[Path, typer.Option(help="Recipe (TOML).")] = RECIPES / "base.toml",
+    validation: Annotated[
+        list[Path] | None, typer.Option(help="Held-out images; without it, the training data.")
+    ] = None,
+    init_from: Annotated[
+        Path | None, typer.Option(help="Bundle whose weights a new run starts from.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Last step, instead of the recipe's.")] = None,
+    decay_steps: Annotated[
+        int | None, typer.Option(help="Steps of falling rates at the end, instead of the recipe's.")
+    ] = None,
+    cpu: Annotated[bool, typer.Option(help="Do not use a GPU.")] = False,
+) -> None:
+    """Train a model, or resume the run in the folder.
+
+    Several GPUs: start it with `accelerate launch -m export train ...` or with torchrun.
+    """
+    import torch
+
+    from export import train as trainer
+    from export.data import Crops
+    from export.recipe import Recipe
+
+    torch.set_flush_denormal(True)
+    chosen = Recipe.read(recipe)
+    changes = {"steps": steps, "decay_steps": decay_steps}
+    given = {name: value for name, value in changes.items() if value is not None}
+    chosen = replace(chosen, training=replace(chosen.training, **given))
+    run.mkdir(parents=True, exist_ok=True)
+    training = chosen.training
+    crops = Crops(data, training.crop, training.batch, training.seed)
+    held_out = trainer.validation_crops(validation or data)
+    checkpoint = run / trainer.CHECKPOINT
+    if checkpoint.exists():
+        chosen, state = trainer.load(checkpoint, training)
+        typer.echo(f"resuming {run} at step {state.step:,}")
+    else:
+        initial = None
+        if init_from is not None:
+            from export.bundle_weights import read_weights
+
+            initial = read_weights(init_from, chosen.model)
+        state = trainer.start(chosen, crops, initial)
+    trainer.Trainer(chosen, state, crops, held_out, run, cpu=cpu).run()
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,100 @@
+"""A training recipe: everything but the data that decides what comes out of a run."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from export.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Training:
+    """Hyperparameters of the optimisation.
+
+    Attributes:
+        steps: optimiser steps in all, the decay included.
+        warmup_steps: steps over which the rates rise linearly from zero.
+        decay_steps: steps at the end over which the rates fall linearly to zero. Between the two
+            they stay constant, so a run can be taken up again from before its decay.
+        crop: side of the training crops, pixels; a multiple of 64.
+        batch: crops per step and process.
+        muon_rate: learning rate of the inner dense convolutions (Muon, updates scaled to AdamW's
+            root mean square).
+        adam_rate: learning rate of every other weight (AdamW).
+        linear_rate: learning rate of the linear path, which starts near its goal.
+        table_rate: learning rate of gains and the other tables over levels.
+        weight_decay: decoupled decay of Muon's and Adam's weights, per unit of their rate.
+        clip_norm: gradients are scaled down to this norm where theirs is larger.
+        ema_decay: decay per step of the averaged weights, which are what is exported.
+        autocast: "bfloat16" or "off". CPUs without AVX-512 run bfloat16 slower than float32.
+        seed: fixes crops, levels, noise and initial weights.
+        validate_every: steps between validations.
+        checkpoint_minutes: minutes between checkpoints.
+    """
+
+    steps: int = 20000
+    warmup_steps: int = 200
+    decay_steps: int = 5000
+    crop: int = 128
+    batch: int = 16
+    muon_rate: float = 2e-3
+    adam_rate: float = 1e-3
+    linear_rate: float = 2e-4
+    table_rate: float = 5e-3
+    weight_decay: float = 0.0
+    clip_norm: float = 20.0
+    ema_decay: float = 0.999
+    autocast: str = "off"
+    seed: int = 0
+    validate_every: int = 1000
+    checkpoint_minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.crop % 64:
+            raise ValueError(f"crop must be a multiple of 64, not {self.crop}")
+        if self.autocast not in ("off", "bfloat16"):
+            raise ValueError(f'autocast must be "off" or "bfloat16", not "{self.autocast}"')
+        if self.warmup_steps + self.decay_steps > self.steps:
+            raise ValueError("warmup_steps + decay_steps must not exceed steps")
+
+    def rate_factor(self, step: int) -> float:
+        """Return what multiplies the learning rates at a step: warm-up, stable, decay."""
+        rising = (step + 1) / max(self.warmup_steps, 1)
+        falling = (self.steps - step) / max(self.decay_steps, 1)
+        return max(0.0, min(1.0, rising, falling))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An architecture and how to train it."""
+
+    model: Architecture = field(default_factory=Architecture)
+    training: Training = field(default_factory=Training)
+
+    @classmethod
+    def from_dict(cls, tables: dict[str, Any]) -> Recipe:
+        """Build from the tables ``model`` and ``training``.
+
+        Raises:
+            ValueError: an unknown table or key, or a value that does not fit.
+        """
+        unknown = set(tables) - {"model", "training"}
+        if unknown:
+            raise ValueError(f"unknown tables in the recipe: {', '.join(sorted(unknown))}")
+        try:
+            model = Architecture(**tables.get("model", {}))
+            return cls(model, Training(**tables.get("training", {})))
+        except TypeError as error:
+            raise ValueError(f"the recipe does not fit: {error}") from error
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """Read a TOML file; see `from_dict`."""
+        return cls.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` takes."""
+        return asdict(self)

@@ -1,0 +1,296 @@
+"""Bytes to chunks and back: the outer layer of a `.vaec` file. FORMAT.md is its specification.
+
+    header  magic 8s | major u8 | minor u8 | mode u8 | bit depth u8 | width u32 | height u32 |
+            level u16 | chunk count u16 | model id 8s | crc32 u32         36 bytes, little-endian
+    chunk   fourcc 4s | length u32 | payload | crc32 u32                  12 bytes and the payload
+
+What a reader raises, in the order in which it looks:
+
+    LimitError               the file is over `max_file_bytes`
+    TruncatedError           it ends inside the magic (an empty file does)
+    NotVaecError             it does not begin with the magic
+    UnsupportedVersionError  its major version is another: before the CRC, because another major
+                             version may place the CRC elsewhere
+    TruncatedError           it ends inside the header
+    ChecksumError            the header's CRC is wrong
+    CorruptError             a field of the header breaks its rule
+    LimitError               width, height, their product or the chunk count is over its limit
+    then for each chunk:
+    TruncatedError           the file ends inside it
+    LimitError               its length is over `max_chunk_bytes`
+    ChecksumError            its CRC is wrong
+    CorruptError             its fourcc is not four letters, or it is a second LATN
+    UnsupportedVersionError  it is critical and unknown: with its CRC right, a later writer is the
+                             likelier cause than damage, and an upgrade the remedy
+    and at the end:
+    CorruptError             bytes follow the last chunk, or no chunk was LATN
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+
+from vaecodec.errors import (
+    ChecksumError,
+    CorruptError,
+    NotVaecError,
+    TruncatedError,
+    UnsupportedVersionError,
+)
+from vaecodec.limits import DEFAULT_LIMITS, Limits
+
+# As PNG's: the high bit shows a 7-bit channel, CR LF a newline conversion, and Ctrl-Z stops
+# `type` on Windows from printing the rest.
+MAGIC = b"\x8bVAEC\r\n\x1a"
+VERSION = (0, 1)
+LATENTS = b"LATN"
+BIT_DEPTH = 8
+MODEL_ID_BYTES = 8
+# The level counts 1/256 steps between 64 anchors, so the last anchor is the greatest level.
+MAX_LEVEL = 63 * 256
+
+_HEADER = struct.Struct("<8s4B2I2H8sI")
+_CHUNK_HEAD = struct.Struct("<4sI")
+_CRC = struct.Struct("<I")
+HEADER_BYTES = _HEADER.size
+CHUNK_OVERHEAD_BYTES = _CHUNK_HEAD.size + _CRC.size
+
+
+class Mode(IntEnum):
+    """What the coded pixels are; the value is the number of channels."""
+
+    GREY = 1
+    RGB = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of itself. The version and the number of chunks are left to `pack`.
+
+    Attributes:
+        width: In pixels, at least 1.
+        height: In pixels, at least 1.
+        mode: Grey or RGB.
+        bit_depth: Bits per sample; 8.
+        level: Quality, 0 to `MAX_LEVEL`, in 1/256 of an anchor.
+        model_id: The first 8 bytes of the bundle's hash.
+
+    Raises:
+        ValueError: If a field breaks its rule.
+    """
+
+    width: int
+    height: int
+    mode: Mode
+    bit_depth: int
+    level: int
+    model_id: bytes
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"an image of {self.width}x{self.height} pixels is empty")
+        Mode(self.mode)  # raises ValueError on any other number
+        if self.bit_depth != BIT_DEPTH:
+            raise ValueError(f"bit depth {self.bit_depth} is not {BIT_DEPTH}")
+        if not 0 <= self.level <= MAX_LEVEL:
+            raise ValueError(f"level {self.level} is not in 0 to {MAX_LEVEL}")
+        if len(self.model_id) != MODEL_ID_BYTES:
+            raise ValueError(f"model id has {len(self.model_id)} bytes, not {MODEL_ID_BYTES}")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A named payload.
+
+    Attributes:
+        fourcc: Four ASCII letters; a capital first letter makes the chunk critical.
+        payload: Any bytes.
+
+    Raises:
+        ValueError: If the fourcc is not four ASCII letters.
+    """
+
+    fourcc: bytes
+    payload: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.fourcc) != 4 or not self.fourcc.isalpha():
+            raise ValueError(f"fourcc {self.fourcc!r} is not four ASCII letters")
+
+    @property
+    def critical(self) -> bool:
+        """Whether a reader that does not know this chunk must refuse the file."""
+        return self.fourcc[:1].isupper()
+
+    @property
+    def name(self) -> str:
+        """The fourcc as text."""
+        return self.fourcc.decode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A whole file, taken apart.
+
+    Attributes:
+        header: What the file says of itself.
+        latents: Payload of the one `LATN` chunk, opaque at this layer.
+        ancillary: Every other chunk, in the order of the file.
+
+    Raises:
+        ValueError: If a chunk in `ancillary` is critical.
+    """
+
+    header: Header
+    latents: bytes
+    ancillary: tuple[Chunk, ...] = ()
+
+    def __post_init__(self) -> None:
+        for chunk in self.ancillary:
+            if chunk.critical:
+                raise ValueError(f"chunk {chunk.name} is critical, not ancillary")
+
+
+def pack(container: Container, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Write a file.
+
+    Args:
+        container: What to write. Ancillary chunks go before the latents, so that a reader of
+            metadata need not reach the end.
+        limits: Those the reader will have: what it would refuse is not written.
+
+    Raises:
+        LimitError: If a size is over its limit.
+    """
+    header = container.header
+    chunks = (*container.ancillary, Chunk(LATENTS, container.latents))
+    limits.check_size(header.width, header.height)
+    limits.check_chunk_count(len(chunks))
+    for chunk in chunks:
+        limits.check_chunk_bytes(len(chunk.payload))
+    payload_bytes = sum(len(chunk.payload) for chunk in chunks)
+    limits.check_file_bytes(HEADER_BYTES + len(chunks) * CHUNK_OVERHEAD_BYTES + payload_bytes)
+
+    parts = [_pack_header(header, len(chunks))]
+    for chunk in chunks:
+        head = _CHUNK_HEAD.pack(chunk.fourcc, len(chunk.payload))
+        crc = zlib.crc32(chunk.payload, zlib.crc32(head))
+        parts += (head, chunk.payload, _CRC.pack(crc))
+    return b"".join(parts)
+
+
+def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Container:
+    """Read a file, every byte of it.
+
+    Args:
+        data: The whole file.
+        limits: Held against each field before memory is set aside for it.
+
+    Raises:
+        FormatError: By cause, as the module's docstring lists them.
+        LimitError: If a size is over its limit.
+    """
+    limits.check_file_bytes(len(data))
+    header, chunk_count = _parse_header(data)
+    limits.check_size(header.width, header.height)
+    limits.check_chunk_count(chunk_count)
+
+    latents: bytes | None = None
+    ancillary: list[Chunk] = []
+    offset = HEADER_BYTES
+    for index in range(chunk_count):
+        chunk = _parse_chunk(data, offset, index, limits)
+        offset += CHUNK_OVERHEAD_BYTES + len(chunk.payload)
+        if not chunk.critical:
+            ancillary.append(chunk)
+        elif chunk.fourcc != LATENTS:
+            raise UnsupportedVersionError(
+                f"critical chunk {chunk.name} is unknown to container version "
+                f"{VERSION[0]}.{VERSION[1]}: a later version wrote this file"
+            )
+        elif latents is not None:
+            raise CorruptError("there is more than one LATN chunk")
+        else:
+            latents = chunk.payload
+    if offset != len(data):
+        raise CorruptError(f"{len(data) - offset} bytes follow the last chunk")
+    if latents is None:
+        raise CorruptError("there is no LATN chunk")
+    return Container(header, latents, tuple(ancillary))
+
+
+def read_header(data: bytes) -> Header:
+    """Read the header alone, as `info` needs it; no limits apply, as nothing is allocated.
+
+    Args:
+        data: A file, or at least its first `HEADER_BYTES`.
+
+    Raises:
+        FormatError: By cause, as the module's docstring lists them, chunks left aside.
+    """
+    return _parse_header(data)[0]
+
+
+def _pack_header(header: Header, chunk_count: int) -> bytes:
+    """Serialise a header, its CRC included."""
+    packed = _HEADER.pack(
+        MAGIC,
+        *VERSION,
+        header.mode,
+        header.bit_depth,
+        header.width,
+        header.height,
+        header.level,
+        chunk_count,
+        header.model_id,
+        0,
+    )
+    covered = packed[: -_CRC.size]
+    return covered + _CRC.pack(zlib.crc32(covered))
+
+
+def _parse_header(data: bytes) -> tuple[Header, int]:
+    """Parse and check a header; return it with the number of chunks that follow."""
+    start = data[: len(MAGIC)]
+    if start != MAGIC:
+        if MAGIC.startswith(start):
+            raise TruncatedError(f"the file ends after {len(data)} bytes, inside the magic")
+        raise NotVaecError("this is not a .vaec file: it does not begin with the magic")
+    # Nothing beyond the major version is fixed across versions, so it is looked at alone.
+    if len(data) > len(MAGIC) and data[len(MAGIC)] != VERSION[0]:
+        raise UnsupportedVersionError(
+            f"container version {data[len(MAGIC)]} is newer than this reader's {VERSION[0]}"
+        )
+    if len(data) < HEADER_BYTES:
+        raise TruncatedError(f"the file ends after {len(data)} bytes, inside the header")
+    fields = _HEADER.unpack_from(data)
+    mode, bit_depth, width, height, level, chunk_count, model_id, crc = fields[3:]
+    if zlib.crc32(data[: HEADER_BYTES - _CRC.size]) != crc:
+        raise ChecksumError("the header's checksum does not match: the file is damaged")
+    # The minor version is let pass: within a major one the header stays as it is.
+    try:
+        header = Header(width, height, Mode(mode), bit_depth, level, model_id)
+    except ValueError as error:
+        raise CorruptError(f"the header is invalid: {error}") from error
+    return header, chunk_count
+
+
+def _parse_chunk(data: bytes, offset: int, index: int, limits: Limits) -> Chunk:
+    """Parse the chunk that starts at `offset` and check its CRC."""
+    if len(data) - offset < CHUNK_OVERHEAD_BYTES:
+        raise TruncatedError(f"the file ends inside chunk {index}")
+    fourcc, length = _CHUNK_HEAD.unpack_from(data, offset)
+    limits.check_chunk_bytes(length)
+    payload_at = offset + _CHUNK_HEAD.size
+    crc_at = payload_at + length
+    if len(data) - crc_at < _CRC.size:
+        raise TruncatedError(f"the file ends inside chunk {index}")
+    # A view, so that a payload is copied once and not a second time for its checksum.
+    crc = zlib.crc32(memoryview(data)[offset:crc_at])
+    if crc != _CRC.unpack_from(data, crc_at)[0]:
+        raise ChecksumError(f"the checksum of chunk {index} does not match: the file is damaged")
+    try:
+        return Chunk(fourcc, data[payload_at:crc_at])
+    except ValueError as error:
+        raise CorruptError(f"chunk {index} is invalid: {error}") from error

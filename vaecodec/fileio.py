@@ -1,0 +1,165 @@
+"""Whole files in and out: bounded reads, atomic writes, pipes.
+
+`-` names standard input or output; a file of that name is reached as an absolute path.
+"""
+
+import contextlib
+import io
+import os
+import secrets
+import stat
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from vaecodec.errors import InputError, OutputError, OutputExistsError
+from vaecodec.limits import DEFAULT_LIMITS, Limits
+
+# Read in blocks: asking a pipe for `max_file_bytes` at once would set that much aside.
+_BLOCK_BYTES = 2**20
+
+
+def read_bytes(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Read a whole file, or standard input.
+
+    Args:
+        path: Where to read; `-` for standard input.
+        limits: Never more than `max_file_bytes` and one block are held.
+
+    Raises:
+        InputError: If it cannot be read: missing, a folder, not permitted, a terminal.
+        LimitError: If it is longer than `max_file_bytes`.
+    """
+    name = os.fspath(path)
+    if name == "-":
+        return _read_stdin(limits)
+    try:
+        with open(name, "rb") as file:
+            # A regular file is refused by its real size, before any of it is read.
+            limits.check_file_bytes(os.fstat(file.fileno()).st_size)
+            return _read_bounded(file, limits)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise InputError(f"cannot read {name}: {_reason(error)}") from error
+
+
+def write_atomic(path: str | os.PathLike[str], data: bytes, *, force: bool = False) -> None:
+    """Write a file so that its path holds either the old content or all of the new.
+
+    The bytes go to a temporary file in the same folder, which is then renamed. A symbolic link
+    is followed, not replaced. A pipe or a character device, such as `/dev/null`, has no content
+    to keep and is written to directly.
+
+    Args:
+        path: Where to write.
+        data: The whole content.
+        force: Replace a file that exists.
+
+    Raises:
+        OutputExistsError: If the file exists and `force` is not given.
+        OutputError: If it cannot be written; nothing is left behind then.
+    """
+    name = os.fspath(path)
+    try:
+        target = Path(os.path.realpath(name))
+        if _is_stream(target):
+            target.write_bytes(data)
+            return
+        _check_replaceable(target, name, force=force)
+        _replace(target, data)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise OutputError(f"cannot write {name}: {_reason(error)}") from error
+
+
+def write_stdout(data: bytes) -> None:
+    """Write binary data to standard output.
+
+    Raises:
+        OutputError: If it is a terminal, is closed, or its reader has gone.
+    """
+    # Python sets it to None where the process was started without one.
+    stdout = sys.stdout
+    if not stdout or stdout.closed:
+        raise OutputError("cannot write to standard output: it is closed")
+    if stdout.isatty():
+        raise OutputError("binary data is not written to a terminal: redirect it, or name a file")
+    try:
+        stdout.buffer.write(data)
+        stdout.buffer.flush()
+    except OSError as error:
+        _abandon_stdout()
+        raise OutputError(f"cannot write to standard output: {_reason(error)}") from error
+
+
+def _read_stdin(limits: Limits) -> bytes:
+    stdin = sys.stdin
+    if not stdin or stdin.closed:
+        raise InputError("cannot read standard input: it is closed")
+    if stdin.isatty():
+        raise InputError("standard input is a terminal: pipe a file into it, or name one")
+    try:
+        return _read_bounded(stdin.buffer, limits)
+    except OSError as error:
+        raise InputError(f"cannot read standard input: {_reason(error)}") from error
+
+
+def _read_bounded(file: BinaryIO, limits: Limits) -> bytes:
+    """Read to the end, or until the limit is passed."""
+    buffer = io.BytesIO()
+    while block := file.read(_BLOCK_BYTES):
+        limits.check_file_bytes(buffer.tell() + len(block))
+        buffer.write(block)
+    return buffer.getvalue()
+
+
+def _is_stream(target: Path) -> bool:
+    """Tell whether a path is a pipe or a character device, which a rename would destroy."""
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def _check_replaceable(target: Path, name: str, *, force: bool) -> None:
+    if not target.exists():
+        return
+    if target.is_dir():
+        raise OutputError(f"cannot write {name}: it is a folder")
+    if not target.is_file():
+        raise OutputError(f"cannot write {name}: it is not a regular file")
+    if not force:
+        raise OutputExistsError(f"{name} exists already; --force replaces it")
+
+
+def _replace(target: Path, data: bytes) -> None:
+    """Put `data` in a temporary file beside `target`, then rename it."""
+    # The name is short and does not contain the target's, which may be as long as names can be.
+    temporary = target.with_name(f".vaecodec-{secrets.token_hex(8)}.tmp")
+    try:
+        # "x" refuses to follow a link planted under this name, and leaves the mode to the umask.
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            # Without this a power cut could keep the rename and lose the content.
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:  # an interrupt must not leave the file behind either
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _abandon_stdout() -> None:
+    """Send what standard output still buffers nowhere, or Python would fail on it at exit."""
+    with contextlib.suppress(OSError):
+        descriptor = sys.stdout.fileno()
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, descriptor)
+        os.close(null)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """Say why in one line, without the errno and path that `str` of an OSError repeats."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[:1].lower() + error.strerror[1:]
+    return str(error)
