@@ -1,0 +1,273 @@
+"""From a trained model to the ONNX graphs of a bundle.
+
+    encoder.onnx     x (n, 3, h, w) float32 in [0, 1], sides multiples of 16 -> y (n, M, h/16, w/16)
+    hyper.onnx       y, sides multiples of 4; level; anchor -> y_gained, z (n, Nz, h/4, w/4)
+    prior.onnx       z_hat, anchor -> features (n, P, 4h, 4w)                         exact
+    context_K.onnx   features, y_hat, anchor -> mean float32, scale uint8 (n, M, h, w)  exact
+    decoder.onnx     y_hat, level -> x_hat (n, 3, 16h, 16w) float32 in [0, 1]
+
+`level` is a float32 scalar in anchors, `anchor` the int64 scalar nearest to it. The graphs are
+written node by node, so that they hold nothing of the machine that made them, and so that the
+constant parts (casts, scales) are left for the runtime to fold when it loads them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto
+from torch import Tensor, nn
+
+from export.architecture import PATCH, PIXEL_UNIT, SCALE_COUNT
+from export.dyadic import ACTIVATION_MAX, ACTIVATION_STEPS, LEAKY_SLOPE, DyadicConv
+from export.networks import (
+    MEAN_MAX,
+    MEAN_STEPS,
+    SCALE_SHIFT,
+    TRANSFORM_SLOPE,
+    Block,
+    Conv,
+    Depthwise,
+    Model,
+)
+from export.onnx_graph import Array, Graph
+
+
+def build_graphs(model: Model) -> dict[str, onnx.ModelProto]:
+    """Return every graph of the bundle by file name."""
+    writer = _Writer(model)
+    graphs = {
+        "encoder.onnx": writer.encoder(),
+        "hyper.onnx": writer.hyper(),
+        "prior.onnx": writer.prior(),
+        "decoder.onnx": writer.decoder(),
+    }
+    for index in range(model.arch.passes):
+        graphs[f"context_{index}.onnx"] = writer.context(index)
+    return {
+        name: graph.model({"vaecodec.graph": name.removesuffix(".onnx")})
+        for name, graph in graphs.items()
+    }
+
+
+@torch.no_grad()
+def anchor_tables(model: Model) -> dict[str, Array]:
+    """Return the tables over levels, expanded from knots to anchors, each ``(anchors, c)``.
+
+    ``log_gain``, ``log_inverse_gain``, ``z_shift`` float32; ``level_features`` float32 in steps;
+    ``z_scale_index`` uint8; ``exponent``, ``base_scale`` as trained.
+    """
+    anchors = torch.arange(model.arch.anchors, dtype=torch.float32)
+
+    def expand(table: Tensor) -> Tensor:
+        return model.at_level(table, anchors).flatten(1)
+
+    features = torch.round(expand(model.level_features) * ACTIVATION_STEPS)
+    tables = {
+        "log_gain": expand(model.log_gain),
+        "log_inverse_gain": expand(model.log_inverse_gain),
+        "z_shift": expand(model.z_shift),
+        "level_features": features.clamp(-ACTIVATION_MAX, ACTIVATION_MAX),
+        "exponent": model.exponent,
+        "base_scale": model.base_scale,
+    }
+    arrays: dict[str, Array] = {name: table.float().numpy() for name, table in tables.items()}
+    arrays["z_scale_index"] = model.z_scale_index(anchors).flatten(1).numpy().astype(np.uint8)
+    return arrays
+
+
+class _Writer:
+    """Writes the modules of one model into graphs."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model.cpu().eval()
+        self.tables = anchor_tables(model)
+        self.names = {id(module): name for name, module in model.named_modules()}
+
+    def encoder(self) -> Graph:
+        g, g_a, arch = Graph("encoder"), self.model.g_a, self.model.arch
+        x = g.input("x", np.float32, ("n", 3, "height", "width"))
+        linear = _array(g_a.linear).reshape(-1, 3, PATCH, PATCH)
+        base = self._on_pixels(g, x, "g_a.linear", linear, None, PATCH)
+        stem = g_a.stem
+        weight = _array(stem.weight).reshape(stem.shape)
+        t = self._on_pixels(g, x, "g_a.stem.weight", weight, _array(stem.bias), stem.stride)
+        t = self._blocks(g, t, g_a.blocks_8)
+        t = self._blocks(g, self._conv(g, t, g_a.down), g_a.blocks_16)
+        y = g.op("Add", base, self._conv(g, t, g_a.head))
+        g.output(y, "y", np.float32, ("n", arch.latent, "height/16", "width/16"))
+        return g
+
+    def _on_pixels(
+        self, g: Graph, x: str, name: str, weight: Array, bias: Array | None, stride: int
+    ) -> str:
+        """Convolve ``(x - 1/2) / PIXEL_UNIT``, with that map moved into weight and bias."""
+        scaled = g.op("Mul", g.half(name, weight), g.scalar(1 / PIXEL_UNIT))
+        axes = g.constant("kernel_axes", np.array([1, 2, 3], np.int64))
+        total = g.op("ReduceSum", scaled, axes, keepdims=0)
+        offset = g.op("Mul", total, g.scalar(-0.5))
+        if bias is not None:
+            bias_name = name.replace("weight", "bias")
+            offset = g.op("Add", offset, g.constant(bias_name, bias))
+        return g.op("Conv", x, scaled, offset, strides=[stride, stride])
+
+    def hyper(self) -> Graph:
+        g, h_a, arch = Graph("hyper"), self.model.h_a, self.model.arch
+        y = g.input("y", np.float32, ("n", arch.latent, "h", "w"))
+        level = g.input("level", np.float32, ())
+        anchor = g.input("anchor", np.int64, ())
+        gained = g.op("Mul", y, g.op("Exp", self._interpolate(g, "log_gain", level)))
+        factor = self._row(g, "shrink", np.exp2(-self.tables["exponent"]), anchor)
+        reach = ACTIVATION_MAX / ACTIVATION_STEPS
+        v = g.op("Clip", g.op("Mul", gained, factor), g.scalar(-reach), g.scalar(reach))
+        t = self._conv(g, self._leaky(g, self._conv(g, v, h_a.reduce)), h_a.mix_16)
+        t = self._conv(g, self._leaky(g, self._conv(g, t, h_a.down_32)), h_a.mix_32)
+        t = self._conv(g, self._leaky(g, self._conv(g, t, h_a.down_64)), h_a.head)
+        z = g.op("Round", g.op("Add", t, self._interpolate(g, "z_shift", level)))
+        z = g.op("Clip", z, g.scalar(-reach), g.scalar(reach))
+        g.output(gained, "y_gained", np.float32, ("n", arch.latent, "h", "w"))
+        g.output(z, "z", np.float32, ("n", arch.hyper, "h/4", "w/4"))
+        return g
+
+    def prior(self) -> Graph:
+        g, h_s, arch = Graph("prior"), self.model.h_s, self.model.arch
+        z_hat = g.input("z_hat", np.float32, ("n", arch.hyper, "h", "w"))
+        anchor = g.input("anchor", np.int64, ())
+        a = self._snap(g, g.op("Mul", z_hat, g.scalar(ACTIVATION_STEPS)))
+        a = g.op("DepthToSpace", self._exact(g, a, h_s.up_32), blocksize=2, mode="CRD")
+        a = self._sum(g, a, self._row(g, "level_features", self.tables["level_features"], anchor))
+        a = self._sum(g, a, self._exact(g, a, h_s.mix_32))
+        a = g.op("DepthToSpace", self._exact(g, a, h_s.up_16), blocksize=2, mode="CRD")
+        a = self._sum(g, a, self._exact(g, a, h_s.mix_16))
+        a = self._sum(g, a, self._exact(g, a, h_s.project))
+        g.output(a, "features", np.float32, ("n", arch.prior, "4h", "4w"))
+        return g
+
+    def context(self, index: int) -> Graph:
+        g, arch = Graph(f"context_{index}"), self.model.arch
+        step = self.model.context[index]
+        a = g.input("features", np.float32, ("n", arch.prior, "h", "w"))
+        if step.sees_latents:
+            y_hat = g.input("y_hat", np.float32, ("n", arch.latent, "h", "w"))
+        anchor = g.input("anchor", np.int64, ())
+        factor = np.exp2(self.tables["exponent"])
+        if step.sees_latents:
+            shrink = self._row(g, "shrink", ACTIVATION_STEPS / factor, anchor)
+            a = g.op("Concat", a, self._snap(g, g.op("Mul", y_hat, shrink)), axis=1)
+        a = self._exact(g, a, step.reduce)
+        mixed = self._exact(g, self._exact(g, a, step.mix), step.project)
+        out = self._exact_sum(g, self._sum(g, a, mixed), step.head)
+        mean, offset = g.split("Split", 2, out, axis=1, num_outputs=2)
+        grow = self._row(g, "grow", factor * (MEAN_STEPS / ACTIVATION_STEPS), anchor)
+        mean = g.op("Round", g.op("Mul", mean, grow))
+        mean = g.op("Clip", mean, g.scalar(-MEAN_MAX), g.scalar(MEAN_MAX))
+        mean = g.op("Mul", mean, g.scalar(1 / MEAN_STEPS))
+        scale = g.op("Round", g.op("Mul", offset, g.scalar(1 / SCALE_SHIFT)))
+        base = self._row(g, "base_scale", self.tables["base_scale"], anchor)
+        scale = g.op("Clip", g.op("Add", scale, base), g.scalar(0), g.scalar(SCALE_COUNT - 1))
+        shape = ("n", arch.latent, "h", "w")
+        g.output(mean, "mean", np.float32, shape)
+        g.output(g.op("Cast", scale, to=TensorProto.UINT8), "scale", np.uint8, shape)
+        return g
+
+    def decoder(self) -> Graph:
+        g, g_s, arch = Graph("decoder"), self.model.g_s, self.model.arch
+        y_hat = g.input("y_hat", np.float32, ("n", arch.latent, "h", "w"))
+        level = g.input("level", np.float32, ())
+        y = g.op("Mul", y_hat, g.op("Exp", self._interpolate(g, "log_inverse_gain", level)))
+        unit = g.constant("g_s.latent_unit", _array(g_s.latent_unit))
+        t = self._conv(g, g.op("Mul", y, unit), g_s.stem)
+        t = self._blocks(g, t, g_s.blocks_16)
+        t = g.op("DepthToSpace", self._conv(g, t, g_s.up), blocksize=2, mode="CRD")
+        t = self._blocks(g, t, g_s.blocks_8)
+        head = g_s.head
+        weight = _array(head.weight).reshape(head.shape)
+        bias = g.op("Mul", g.constant("g_s.head.bias", _array(head.bias)), g.scalar(PIXEL_UNIT))
+        detail = self._to_pixels(g, t, "g_s.head.weight", weight, 8, g.op("Add", bias, g.scalar(0.5)))
+        linear = _array(g_s.linear).reshape(-1, arch.latent, 1, 1)
+        base = self._to_pixels(g, y, "g_s.linear", linear, PATCH)
+        x_hat = g.op("Clip", g.op("Add", base, detail), g.scalar(0), g.scalar(1))
+        g.output(x_hat, "x_hat", np.float32, ("n", 3, "16h", "16w"))
+        return g
+
+    def _to_pixels(
+        self, g: Graph, t: str, name: str, weight: Array, block: int, *bias: str
+    ) -> str:
+        """Apply a 1x1 convolution in pixel units, then depth to space."""
+        scaled = g.op("Mul", g.half(name, weight), g.scalar(PIXEL_UNIT))
+        return g.op("DepthToSpace", g.op("Conv", t, scaled, *bias), blocksize=block, mode="CRD")
+
+    def _interpolate(self, g: Graph, name: str, level: str) -> str:
+        """Return the row of an anchor table at a fractional level, ``(1, c, 1, 1)``."""
+        table = g.constant(name, self.tables[name].astype(np.float32))
+        last = self.model.arch.anchors - 2
+        low = g.op("Min", g.op("Floor", level), g.scalar(last))
+        share = g.op("Sub", level, low)
+        index = g.op("Cast", low, to=TensorProto.INT64)
+        one = g.constant("one", np.array(1, np.int64))
+        below = g.op("Gather", table, index, axis=0)
+        above = g.op("Gather", table, g.op("Add", index, one), axis=0)
+        row = g.op("Add", below, g.op("Mul", g.op("Sub", above, below), share))
+        return self._column(g, row)
+
+    def _row(self, g: Graph, name: str, table: Array, anchor: str) -> str:
+        """Return the row of an anchor table at a whole anchor, ``(1, c, 1, 1)``."""
+        row = g.op("Gather", g.constant(name, table.astype(np.float32)), anchor, axis=0)
+        return self._column(g, row)
+
+    def _column(self, g: Graph, row: str) -> str:
+        return g.op("Reshape", row, g.constant("column", np.array([1, -1, 1, 1], np.int64)))
+
+    def _blocks(self, g: Graph, t: str, blocks: nn.ModuleList) -> str:
+        for block in blocks:
+            if not isinstance(block, Block):
+                raise TypeError(f"cannot export {type(block).__name__}")
+            mixed = self._conv(g, self._leaky(g, self._conv(g, t, block.expand)), block.depthwise)
+            t = g.op("Add", t, self._conv(g, mixed, block.project))
+            gate = self._conv(g, t, block.gate)
+            opening, signal = g.split("Split", 2, gate, axis=1, num_outputs=2)
+            gated = g.op("Mul", g.op("Sigmoid", opening), signal)
+            t = g.op("Add", t, self._conv(g, gated, block.merge))
+        return t
+
+    def _conv(self, g: Graph, t: str, module: Conv | Depthwise) -> str:
+        name = self.names[id(module)]
+        bias = g.constant(f"{name}.bias", _array(module.bias))
+        weight = _array(module.weight)
+        if isinstance(module, Depthwise):
+            stored = g.half(f"{name}.weight", weight.reshape(-1, 1, 3, 3))
+            return g.op("Conv", t, stored, bias, group=len(weight), pads=[1, 1, 1, 1])
+        stored = g.half(f"{name}.weight", weight.reshape(module.shape))
+        return g.op("Conv", t, stored, bias, strides=[module.stride, module.stride])
+
+    def _leaky(self, g: Graph, t: str) -> str:
+        return g.op("LeakyRelu", t, alpha=TRANSFORM_SLOPE)
+
+    def _exact_sum(self, g: Graph, a: str, module: DyadicConv) -> str:
+        name = self.names[id(module)]
+        k, bits, k_bias = (_array(part) for part in module.quantised())
+        scale = np.exp2(-bits)
+        shape = (len(k), -1, module.kernel, module.kernel)
+        weight = g.integers(f"{name}.weight", k.reshape(shape), scale.reshape(-1, 1, 1, 1))
+        bias = g.constant(f"{name}.bias", (k_bias * scale.ravel()).astype(np.float32))
+        pad = module.kernel // 2
+        return g.op("Conv", a, weight, bias, group=module.groups, pads=[pad, pad, pad, pad])
+
+    def _exact(self, g: Graph, a: str, module: DyadicConv) -> str:
+        total = g.op("LeakyRelu", self._exact_sum(g, a, module), alpha=LEAKY_SLOPE)
+        return self._snap(g, total)
+
+    def _sum(self, g: Graph, a: str, b: str) -> str:
+        """Add two activations; both are whole, so clipping is all that is left to do."""
+        return self._clip(g, g.op("Add", a, b))
+
+    def _snap(self, g: Graph, a: str) -> str:
+        return self._clip(g, g.op("Round", a))
+
+    def _clip(self, g: Graph, a: str) -> str:
+        return g.op("Clip", a, g.scalar(-ACTIVATION_MAX), g.scalar(ACTIVATION_MAX))
+
+
+def _array(tensor: Tensor) -> Array:
+    return tensor.detach().cpu().float().numpy()
