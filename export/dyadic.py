@@ -43,13 +43,13 @@ def clip_inward(x: Tensor, low: float, high: float) -> Tensor:
 
 class _ClipInward(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, low: float, high: float) -> Tensor:  # noqa: ANN001
+    def forward(ctx, x: Tensor, low: float, high: float) -> Tensor:
         ctx.save_for_backward(x)
         ctx.bounds = (low, high)
         return x.clamp(low, high)
 
     @staticmethod
-    def backward(ctx, *gradients: Tensor):  # noqa: ANN001, ANN205
+    def backward(ctx, *gradients: Tensor):
         (x,) = ctx.saved_tensors
         low, high = ctx.bounds
         (gradient,) = gradients

@@ -118,7 +118,7 @@ class _Writer:
         level = g.input("level", np.float32, ())
         anchor = g.input("anchor", np.int64, ())
         gained = g.op("Mul", y, g.op("Exp", self._interpolate(g, "log_gain", level)))
-        factor = self._row(g, "shrink", np.exp2(-self.tables["exponent"]), anchor)
+        factor = self._row(g, "shrink_z", np.exp2(-self.tables["exponent"]), anchor)
         reach = ACTIVATION_MAX / ACTIVATION_STEPS
         v = g.op("Clip", g.op("Mul", gained, factor), g.scalar(-reach), g.scalar(reach))
         t = self._conv(g, self._leaky(g, self._conv(g, v, h_a.reduce)), h_a.mix_16)
@@ -184,16 +184,16 @@ class _Writer:
         head = g_s.head
         weight = _array(head.weight).reshape(head.shape)
         bias = g.op("Mul", g.constant("g_s.head.bias", _array(head.bias)), g.scalar(PIXEL_UNIT))
-        detail = self._to_pixels(g, t, "g_s.head.weight", weight, 8, g.op("Add", bias, g.scalar(0.5)))
+        detail = self._to_pixels(
+            g, t, "g_s.head.weight", weight, 8, g.op("Add", bias, g.scalar(0.5))
+        )
         linear = _array(g_s.linear).reshape(-1, arch.latent, 1, 1)
         base = self._to_pixels(g, y, "g_s.linear", linear, PATCH)
         x_hat = g.op("Clip", g.op("Add", base, detail), g.scalar(0), g.scalar(1))
         g.output(x_hat, "x_hat", np.float32, ("n", 3, "16h", "16w"))
         return g
 
-    def _to_pixels(
-        self, g: Graph, t: str, name: str, weight: Array, block: int, *bias: str
-    ) -> str:
+    def _to_pixels(self, g: Graph, t: str, name: str, weight: Array, block: int, *bias: str) -> str:
         """Apply a 1x1 convolution in pixel units, then depth to space."""
         scaled = g.op("Mul", g.half(name, weight), g.scalar(PIXEL_UNIT))
         return g.op("DepthToSpace", g.op("Conv", t, scaled, *bias), blocksize=block, mode="CRD")

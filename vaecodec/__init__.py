@@ -1,0 +1,73 @@
+"""Image compression with a variational autoencoder.
+
+>>> import vaecodec
+>>> data = vaecodec.encode(image, quality=60)
+>>> image = vaecodec.decode(data)
+
+`Codec` does the same for a bundle and a device of choice. Every error derives from
+`VaecodecError`. Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from vaecodec.errors import (
+    FormatError,
+    ImageError,
+    LimitError,
+    ModelError,
+    OutputExistsError,
+    RuntimeUnavailableError,
+    VaecodecError,
+)
+from vaecodec.rate import DEFAULT_QUALITY
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from vaecodec.codec import Codec
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Codec",
+    "FormatError",
+    "ImageError",
+    "LimitError",
+    "ModelError",
+    "OutputExistsError",
+    "RuntimeUnavailableError",
+    "VaecodecError",
+    "decode",
+    "encode",
+]
+
+
+def encode(image: Image.Image, *, quality: float = DEFAULT_QUALITY) -> bytes:
+    """Compress an image with the bundle `base`; see `Codec.encode`."""
+    return _codec("base").encode(image, quality=quality)
+
+
+def decode(data: bytes) -> Image.Image:
+    """Decompress a `.vaec` file with the bundle that it names; see `Codec.decode`."""
+    from vaecodec.bundle import find_by_id
+    from vaecodec.container import read_header
+
+    return _codec(find_by_id(read_header(data).model_id).name).decode(data)
+
+
+@lru_cache(maxsize=2)
+def _codec(bundle: str) -> Codec:
+    from vaecodec.codec import Codec
+
+    return Codec(bundle)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Codec":
+        from vaecodec.codec import Codec
+
+        return Codec
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,216 @@
+"""Symbols to words and back: the only user of constriction. FORMAT.md specifies the payload.
+
+    payload  crc32 of the symbols u32 | word count u32 | words u32 ... | escape bytes
+
+Symbols arrive in groups (z, then each pass). Within a group they are coded scale index by scale
+index, in raster order within an index. An ANS coder is a stack, so the writer keeps the groups and
+pushes all of them in reverse at the end. Grouping by index means one table and one call for
+thousands of symbols: milliseconds for millions of latents.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import constriction  # pyright: ignore[reportMissingTypeStubs]
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecodec.errors import ChecksumError, CorruptError, TruncatedError
+from vaecodec.tables import FREQUENCY_SUM, SCALE_COUNT, Tables
+
+RESIDUAL_MAX = 1 << 20
+"""Residuals beyond this are no latents of any image; the writer clips, the reader refuses."""
+
+# The package carries no type stubs.
+_stream: Any = constriction.stream  # pyright: ignore[reportAttributeAccessIssue]
+_PREFIX = struct.Struct("<II")
+_WORD_BYTES = 4
+
+Residuals = NDArray[np.int32]
+Indices = NDArray[np.uint8]
+
+
+class SymbolModels:
+    """One entropy model for each scale index, made when first needed and kept."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        self._models: list[Any] = [None] * SCALE_COUNT
+
+    def __getitem__(self, index: int) -> Any:
+        """Return the model of a scale index from 1 to 63.
+
+        With `perfect`, constriction keeps every boundary of a table whose probabilities are
+        multiples of 2^-24; `verify` in the factory probes them all.
+        """
+        if self._models[index] is None:
+            probabilities = self.tables.frequencies[index] / np.float64(FREQUENCY_SUM)
+            self._models[index] = _stream.model.Categorical(probabilities, perfect=True, lazy=False)
+        return self._models[index]
+
+
+class SymbolWriter:
+    """Collects groups of symbols in the order of decoding, and codes them all at the end."""
+
+    def __init__(self, models: SymbolModels) -> None:
+        self._models = models
+        self._groups: list[tuple[Residuals, NDArray[np.int64]]] = []
+        self.seconds = 0.0
+        """Time spent here so far."""
+
+    def add(self, residuals: Residuals, index: Indices) -> None:
+        """Add one group, both ``(n,)`` in raster order; symbols of index 0 are not coded."""
+        start = time.perf_counter()
+        order = np.argsort(index, kind="stable")
+        counts = np.bincount(index, minlength=SCALE_COUNT)
+        coded = residuals[order[counts[0] :]].clip(-RESIDUAL_MAX, RESIDUAL_MAX)
+        self._groups.append((coded.astype(np.int32, copy=False), counts))
+        self.seconds += time.perf_counter() - start
+
+    def ideal_bits(self) -> float:
+        """Return the model's own estimate of the rate; see `Tables.ideal_bits`."""
+        indices = np.arange(SCALE_COUNT, dtype=np.uint8)
+        return sum(
+            self._models.tables.ideal_bits(residuals, np.repeat(indices[1:], counts[1:]))
+            for residuals, counts in self._groups
+        )
+
+    def finish(self) -> bytes:
+        """Return the payload of all groups."""
+        start = time.perf_counter()
+        reach = self._models.tables.reach
+        crc = 0
+        runs: list[tuple[int, Residuals]] = []
+        escapes = bytearray()
+        for residuals, counts in self._groups:
+            crc = _crc32(residuals, crc)
+            for index, run in _runs(counts):
+                limit = int(reach[index])
+                values = residuals[run]
+                symbols = values + np.int32(limit)
+                outside = np.abs(values) > limit
+                if outside.any():
+                    symbols[outside] = 2 * limit + 1
+                    _write_escapes(escapes, values[outside], limit)
+                runs.append((index, symbols))
+        coder = _stream.stack.AnsCoder()
+        for index, symbols in reversed(runs):
+            coder.encode_reverse(symbols, self._models[index])
+        words = np.asarray(coder.get_compressed(), dtype="<u4")
+        self.seconds += time.perf_counter() - start
+        return _PREFIX.pack(crc, len(words)) + words.tobytes() + bytes(escapes)
+
+
+class SymbolReader:
+    """Decodes groups of symbols, in the order in which they were added."""
+
+    def __init__(self, models: SymbolModels, payload: bytes) -> None:
+        """Open a payload.
+
+        Raises:
+            TruncatedError: it is shorter than it says.
+        """
+        if len(payload) < _PREFIX.size:
+            raise TruncatedError("the latents end before their first symbol")
+        self._crc_stored, word_count = _PREFIX.unpack_from(payload)
+        end = _PREFIX.size + _WORD_BYTES * word_count
+        if end > len(payload):
+            raise TruncatedError("the latents end inside their words")
+        words = np.frombuffer(payload, "<u4", word_count, _PREFIX.size).astype(np.uint32)
+        if word_count and words[-1] == 0:
+            raise CorruptError("the latents' last word is zero, which no coder writes")
+        self._coder = _stream.stack.AnsCoder(words)
+        self._escapes = _read_escapes(payload[end:])
+        self._models = models
+        self._crc = 0
+        self.seconds = 0.0
+        """Time spent here so far."""
+
+    def take(self, index: Indices) -> Residuals:
+        """Decode the group whose scale indices, ``(n,)`` in raster order, are these.
+
+        Returns:
+            ``(n,)`` int32 residuals, 0 where the index is 0.
+
+        Raises:
+            CorruptError: the escape bytes do not fit the symbols.
+        """
+        start = time.perf_counter()
+        order = np.argsort(index, kind="stable")
+        counts = np.bincount(index, minlength=SCALE_COUNT)
+        coded = np.empty(len(index) - int(counts[0]), np.int32)
+        for i, run in _runs(counts):
+            limit = int(self._models.tables.reach[i])
+            symbols: Residuals = self._coder.decode(self._models[i], run.stop - run.start)
+            values = symbols - np.int32(limit)
+            for place in np.flatnonzero(values > limit):
+                values[place] = self._next_escape(limit)
+            coded[run] = values
+        self._crc = _crc32(coded, self._crc)
+        residuals = np.zeros(len(index), np.int32)
+        residuals[order[counts[0] :]] = coded
+        self.seconds += time.perf_counter() - start
+        return residuals
+
+    def _next_escape(self, limit: int) -> int:
+        value = next(self._escapes, None)
+        if value is None:
+            raise CorruptError("the latents' escape bytes end too early")
+        magnitude = limit + 1 + (value >> 1)
+        return -magnitude if value & 1 else magnitude
+
+    def close(self) -> None:
+        """Check that everything was consumed and that the symbols are those that were coded.
+
+        Raises:
+            CorruptError: words or escape bytes are left.
+            ChecksumError: the symbols' CRC does not match.
+        """
+        if not self._coder.is_empty() or next(self._escapes, None) is not None:
+            raise CorruptError("the latents hold more than the image needs")
+        if self._crc != self._crc_stored:
+            raise ChecksumError("the decoded symbols do not match their checksum")
+
+
+def _crc32(residuals: Residuals, crc: int) -> int:
+    return zlib.crc32(memoryview(residuals.astype("<i4", copy=False)), crc)
+
+
+def _runs(counts: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
+    """Yield each coded scale index and the slice of its symbols, in ascending order."""
+    start = 0
+    for index in range(1, SCALE_COUNT):
+        stop = start + int(counts[index])
+        if stop > start:
+            yield index, slice(start, stop)
+        start = stop
+
+
+def _write_escapes(out: bytearray, values: Residuals, limit: int) -> None:
+    """Append each value as LEB128 of ``2 * (|value| - limit - 1) + (value < 0)``."""
+    for value in values.tolist():
+        rest = 2 * (abs(value) - limit - 1) + (value < 0)
+        while rest > 0x7F:
+            out.append(0x80 | (rest & 0x7F))
+            rest >>= 7
+        out.append(rest)
+
+
+def _read_escapes(data: bytes) -> Iterator[int]:
+    """Yield the LEB128 integers of `data`, each at most ``2 * RESIDUAL_MAX``."""
+    value = shift = 0
+    for byte in data:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if value > 2 * RESIDUAL_MAX + 1 or shift > 28:
+            raise CorruptError("an escaped latent is out of range")
+        if byte < 0x80:
+            yield value
+            value = shift = 0
+    if shift:
+        raise CorruptError("the latents' escape bytes end inside a number")

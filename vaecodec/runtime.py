@@ -1,0 +1,100 @@
+"""ONNX Runtime: sessions on a device, loaded only when a network is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, distribution
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecodec.errors import ModelError, RuntimeUnavailableError
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+DEVICES = tuple(PROVIDERS)
+
+Tensor = NDArray[Any]
+
+
+class Network:
+    """One ONNX graph, ready to run."""
+
+    def __init__(self, model: bytes, device: str = "cpu", threads: int | None = None) -> None:
+        """Load a graph.
+
+        Args:
+            model: the bytes of an `.onnx` file.
+            device: "cpu" or "cuda".
+            threads: threads of one operator; None leaves it to ONNX Runtime (every core).
+
+        Raises:
+            RuntimeUnavailableError: ONNX Runtime or the device is missing.
+            ModelError: the graph is not valid.
+        """
+        ort = _onnxruntime(device)
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            session = ort.InferenceSession(model, options, providers=[PROVIDERS[device]])
+        except Exception as error:
+            raise ModelError(f"ONNX Runtime cannot load a graph of the bundle: {error}") from error
+        if session.get_providers()[0] != PROVIDERS[device]:
+            raise RuntimeUnavailableError(
+                f"the device {device} was asked for, and ONNX Runtime cannot use it",
+                "pip install 'vaecodec[cuda]'",
+            )
+        self._session = session
+        self._inputs: set[str] = {value.name for value in session.get_inputs()}
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+        """Run the graph; names that it does not take are passed over."""
+        fed = {name: value for name, value in inputs.items() if name in self._inputs}
+        return self._session.run(None, fed)
+
+
+def scalar_inputs(level: int) -> dict[str, Tensor]:
+    """Return the graphs' inputs that tell the level (0 to 63 * 256)."""
+    return {
+        "level": np.array(level / 256, np.float32),
+        "anchor": np.array(nearest_anchor(level), np.int64),
+    }
+
+
+def nearest_anchor(level: int) -> int:
+    """Return the anchor whose prior tables serve a level; halves go up."""
+    return (level + 128) >> 8
+
+
+def _onnxruntime(device: str) -> Any:
+    if device not in PROVIDERS:
+        known = ", ".join(DEVICES)
+        raise RuntimeUnavailableError(f"no device is called {device} (known: {known})")
+    if _installed("onnxruntime") and _installed("onnxruntime-gpu"):
+        raise RuntimeUnavailableError(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other",
+            f"pip uninstall onnxruntime onnxruntime-gpu && pip install 'vaecodec[{device}]'",
+        )
+    try:
+        ort: Any = import_module("onnxruntime")  # which has no complete type stubs
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            "ONNX Runtime is not installed", f"pip install 'vaecodec[{device}]'"
+        ) from error
+    if PROVIDERS[device] not in ort.get_available_providers():
+        raise RuntimeUnavailableError(
+            f"the installed ONNX Runtime has no support for the device {device}",
+            f"pip uninstall onnxruntime && pip install 'vaecodec[{device}]'",
+        )
+    return ort
+
+
+def _installed(package: str) -> bool:
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,88 @@
+"""Integer frequency tables: what the entropy coder knows of the symbols, the same everywhere.
+
+A bundle's `tables.npz` holds
+
+    reach          (64,) uint16      R of each scale index; 0 for index 0, which is never coded
+    frequencies    (total,) uint32   for each index from 1 on, its 2R + 2 frequencies in turn:
+                                     residuals -R .. R, then the escape; each >= 1, sum 2^24
+    scales         (64,) float64     the standard deviations behind them, for estimates alone
+    z_scale_index  (anchors, Nz) uint8   scale index of each hyper-latent's channel
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecodec.errors import ModelError
+
+FREQUENCY_BITS = 24
+FREQUENCY_SUM = 1 << FREQUENCY_BITS
+SCALE_COUNT = 64
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of one bundle, checked.
+
+    Attributes:
+        reach: ``(64,)`` int64, R of each scale index.
+        frequencies: for each scale index, ``(2R + 2,)`` uint32 (empty for index 0).
+        scales: ``(64,)`` float64.
+        z_scale_index: ``(anchors, Nz)`` uint8, in 1..63.
+    """
+
+    reach: NDArray[np.int64]
+    frequencies: tuple[NDArray[np.uint32], ...]
+    scales: NDArray[np.float64]
+    z_scale_index: NDArray[np.uint8]
+
+    def ideal_bits(self, residuals: NDArray[np.int32], index: NDArray[np.uint8]) -> float:
+        """Return the bits that the model itself expects the symbols to cost.
+
+        The model is a Gaussian of the index's scale, integrated over unit intervals; index 0
+        costs nothing. Tables and coder do not enter, so this is what a file is compared with.
+        """
+        total = 0.0
+        for i in range(1, SCALE_COUNT):
+            values, counts = np.unique(np.abs(residuals[index == i]), return_counts=True)
+            inverse = math.sqrt(0.5) / float(self.scales[i])
+            for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+                mass = math.erfc((value - 0.5) * inverse) - math.erfc((value + 0.5) * inverse)
+                total -= count * math.log2(max(mass / 2, 2.0**-40))
+        return total
+
+
+def load_tables(data: bytes, anchors: int, hyper_channels: int) -> Tables:
+    """Parse and check the bytes of a `tables.npz`.
+
+    Raises:
+        ModelError: something in it breaks the rules above.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            reach = arrays["reach"].astype(np.int64)
+            flat = arrays["frequencies"]
+            scales = arrays["scales"].astype(np.float64)
+            z_scale_index = arrays["z_scale_index"]
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ModelError(f"the bundle's tables cannot be read: {error}") from error
+    if reach.shape != (SCALE_COUNT,) or scales.shape != (SCALE_COUNT,) or flat.dtype != np.uint32:
+        raise ModelError("the bundle's tables have the wrong shape or type")
+    if z_scale_index.shape != (anchors, hyper_channels) or z_scale_index.dtype != np.uint8:
+        raise ModelError("the bundle's tables of hyper-latents have the wrong shape or type")
+    if reach[0] != 0 or z_scale_index.min() < 1 or z_scale_index.max() >= SCALE_COUNT:
+        raise ModelError("the bundle's tables use scale indices out of range")
+    sizes = np.where(np.arange(SCALE_COUNT) > 0, 2 * reach + 2, 0)
+    if flat.shape != (int(sizes.sum()),):
+        raise ModelError("the bundle's frequency tables have the wrong length")
+    frequencies = tuple(np.split(flat, np.cumsum(sizes)[:-1]))
+    for i, table in enumerate(frequencies[1:], start=1):
+        if table.min() < 1 or int(table.sum(dtype=np.int64)) != FREQUENCY_SUM:
+            raise ModelError(f"the frequencies of scale index {i} do not sum to 2^24")
+    return Tables(reach, frequencies, scales, z_scale_index)
