@@ -11,6 +11,7 @@ import typer
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 RECIPES = Path(__file__).parent / "recipes"
+SAMPLES = Path(__file__).parent.parent / "samples"
 
 
 @app.callback()
@@ -66,6 +67,55 @@ def train(
             initial = read_weights(init_from, chosen.model)
         state = trainer.start(chosen, crops, initial)
     trainer.Trainer(chosen, state, crops, held_out, run, cpu=cpu).run()
+
+
+@app.command("onnx")
+def export_onnx(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, or the run's folder.")],
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to write.")],
+    name: Annotated[str | None, typer.Option(help="Name; the folder's, if not given.")] = None,
+    version: Annotated[str, typer.Option(help="Version of the weights.")] = "0.1.0",
+    data: Annotated[str, typer.Option(help="What it was trained on, for the manifest.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "Apache-2.0",
+) -> None:
+    """Write a checkpoint's averaged weights as a bundle."""
+    from export.bundle import write_bundle
+    from export.train import CHECKPOINT, averaged_model
+
+    path = checkpoint / CHECKPOINT if checkpoint.is_dir() else checkpoint
+    recipe, model, steps, seconds = averaged_model(path)
+    provenance = {
+        "version": version,
+        "licence": licence,
+        "training": {
+            "data": data,
+            "steps": steps,
+            "hours": round(seconds / 3600, 2),
+            "recipe": recipe.to_dict()["training"],
+        },
+    }
+    write_bundle(model, bundle, name or bundle.name, provenance)
+    size = sum(file.stat().st_size for file in bundle.iterdir())
+    typer.echo(f"{bundle}: {size / 1e6:.2f} MB after {steps:,} steps")
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    images: Annotated[
+        list[Path] | None, typer.Option(help="Photographs for real latents; repeatable.")
+    ] = None,
+) -> None:
+    """Check a bundle: exactness, tables, graphs against PyTorch, clipped shares."""
+    from export.verify import verify as check
+
+    chosen = images or sorted(SAMPLES.glob("*.jpg"))
+    failed = False
+    for finding in check(bundle, chosen):
+        typer.echo(f"{'ok  ' if finding.passed else 'FAIL'}  {finding.check}: {finding.detail}")
+        failed |= not finding.passed
+    if failed:
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

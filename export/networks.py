@@ -343,6 +343,13 @@ class Model(nn.Module):
         index = round_straight_through(index)
         return clip_inward(index, 1, SCALE_COUNT - 1)
 
+    def context_pass(self, index: int) -> ContextPass:
+        """Return one of the context passes, as what it is."""
+        module = self.context[index]
+        if not isinstance(module, ContextPass):
+            raise TypeError(f"context pass {index} is a {type(module).__name__}")
+        return module
+
     def predict(
         self, index: int, features: Tensor, y_hat: Tensor, anchor: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -350,7 +357,7 @@ class Model(nn.Module):
         rows = anchor.round().long()
         factor = torch.exp2(self.exponent[rows])[:, :, None, None]
         context = snap(y_hat * ACTIVATION_STEPS / factor)
-        mean, offset = self.context[index](features, context)
+        mean, offset = self.context_pass(index)(features, context)
         mean = round_straight_through(mean * factor * (MEAN_STEPS / ACTIVATION_STEPS))
         mean = mean.clamp(-MEAN_MAX, MEAN_MAX) / MEAN_STEPS
         scale = round_straight_through(offset / SCALE_SHIFT)

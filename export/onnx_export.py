@@ -146,13 +146,12 @@ class _Writer:
 
     def context(self, index: int) -> Graph:
         g, arch = Graph(f"context_{index}"), self.model.arch
-        step = self.model.context[index]
+        step = self.model.context_pass(index)
         a = g.input("features", np.float32, ("n", arch.prior, "h", "w"))
-        if step.sees_latents:
-            y_hat = g.input("y_hat", np.float32, ("n", arch.latent, "h", "w"))
         anchor = g.input("anchor", np.int64, ())
         factor = np.exp2(self.tables["exponent"])
         if step.sees_latents:
+            y_hat = g.input("y_hat", np.float32, ("n", arch.latent, "h", "w"))
             shrink = self._row(g, "shrink", ACTIVATION_STEPS / factor, anchor)
             a = g.op("Concat", a, self._snap(g, g.op("Mul", y_hat, shrink)), axis=1)
         a = self._exact(g, a, step.reduce)

@@ -57,7 +57,7 @@ class Graph:
 
     def scalar(self, value: float) -> str:
         """Add a float32 scalar."""
-        return self.constant(f"scalar.{value!r}", np.float32(value).reshape(()))
+        return self.constant(f"scalar.{value!r}", np.array(value, np.float32))
 
     def half(self, name: str, value: Array) -> str:
         """Add weights as float16, cast back to float32 (a runtime folds the cast on load)."""

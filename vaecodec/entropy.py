@@ -14,7 +14,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import constriction  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
@@ -27,7 +27,7 @@ RESIDUAL_MAX = 1 << 20
 """Residuals beyond this are no latents of any image; the writer clips, the reader refuses."""
 
 # The package carries no type stubs.
-_stream: Any = constriction.stream  # pyright: ignore[reportAttributeAccessIssue]
+_stream: Any = cast("Any", constriction).stream
 _PREFIX = struct.Struct("<II")
 _WORD_BYTES = 4
 
@@ -178,7 +178,7 @@ class SymbolReader:
 
 
 def _crc32(residuals: Residuals, crc: int) -> int:
-    return zlib.crc32(memoryview(residuals.astype("<i4", copy=False)), crc)
+    return zlib.crc32(residuals.astype("<i4", copy=False).data, crc)
 
 
 def _runs(counts: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:

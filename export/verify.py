@@ -1,0 +1,272 @@
+"""Everything that must hold of a bundle, checked from its files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import constriction  # pyright: ignore[reportMissingTypeStubs]
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnx import numpy_helper
+from PIL import Image
+
+from export.bundle_weights import read_model
+from export.dyadic import ACTIVATION_MAX, ACTIVATION_STEPS, EXACT_STEPS, WEIGHT_MAX
+from export.fixed_point import evaluate
+from export.networks import MEAN_MAX, MEAN_STEPS, Model
+from export.onnx_graph import Array
+from vaecodec.bundle import Bundle, find_bundle
+from vaecodec.entropy import SymbolModels
+from vaecodec.image import to_array, to_planes
+from vaecodec.prior import Prior
+from vaecodec.runtime import scalar_inputs
+from vaecodec.tables import FREQUENCY_BITS, SCALE_COUNT, load_tables
+
+LEVELS = (0, 16 * 256, 32 * 256, 48 * 256, 63 * 256)
+CROP = 256
+PIXEL_TOLERANCE = 1 / 255
+"""Largest difference in x_hat between ONNX Runtime and PyTorch: one step of a file's pixels."""
+LATENT_TOLERANCE = 0.02
+"""The same in y, in units of 16 grey levels: float16 weights stand against themselves, so only
+the order of summation differs."""
+ADVERSARIAL_SIDE = 8
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check."""
+
+    check: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What one image gives at one level, from PyTorch; arrays as the graphs take them."""
+
+    level: int
+    z_hat: Array
+    features: Array
+    y_hat: Array
+
+
+def verify(folder: Path, images: list[Path]) -> Iterator[Finding]:
+    """Check a bundle; `images` are photographs for real latents and for the clipped shares."""
+    bundle = find_bundle(folder)
+    yield from _guard("hashes", lambda: _hashes(bundle))
+    yield from _guard("proof obligation", lambda: _proofs(bundle))
+    yield from _guard("entropy tables", lambda: _tables(bundle))
+    model = read_model(folder)
+    planes = [_read_planes(path) for path in images]
+    real = [_latents(model, x, level) for x in planes for level in LEVELS]
+    yield from _guard("ONNX against PyTorch", lambda: _transforms(bundle, model, planes))
+    yield from _guard("exact graphs, real input", lambda: _exact(bundle, real))
+    hostile = _adversarial(model)
+    yield from _guard("exact graphs, adversarial input", lambda: _exact(bundle, hostile))
+    yield from _guard("known answer", lambda: _known_answer(bundle))
+    for level in LEVELS:
+        at_level = [latents for latents in real if latents.level == level]
+        yield Finding(f"clipped at level {level}", True, _clipped(bundle, model, at_level))
+
+
+def _guard(check: str, run: Callable[[], str]) -> Iterator[Finding]:
+    """Turn a check's failure into a finding, so that the others still run."""
+    try:
+        yield Finding(check, True, run())
+    except (ValueError, ArithmeticError) as error:
+        yield Finding(check, False, str(error))
+
+
+def _hashes(bundle: Bundle) -> str:
+    total = sum(len(bundle.read(name)) for name in bundle.files)
+    return f"{len(bundle.files)} files, {total / 1e6:.2f} MB, model id {bundle.model_id.hex()}"
+
+
+def _exact_graphs(bundle: Bundle) -> dict[str, onnx.ModelProto]:
+    names = ["prior.onnx", *(f"context_{index}.onnx" for index in range(bundle.passes))]
+    return {name: onnx.load_model_from_string(bundle.read(name)) for name in names}
+
+
+def _proofs(bundle: Bundle) -> str:
+    """Check every convolution of the exact graphs: kind, integers, and the bound on its sums."""
+    largest, channels = 0.0, 0
+    for file, graph in _exact_graphs(bundle).items():
+        stored = {t.name: numpy_helper.to_array(t) for t in graph.graph.initializer}
+        for name in (key.removesuffix(".scale") for key in stored if key.endswith(".scale")):
+            k = stored[name].astype(np.int64)
+            scale = stored[f"{name}.scale"].astype(np.float64).ravel()
+            k_bias = stored[name.replace(".weight", ".bias")] / scale
+            depthwise = k.shape[1] == 1 and k.shape[2] == 3
+            if stored[name].dtype != np.int8 or np.abs(k).max() > WEIGHT_MAX:
+                raise ValueError(f"{file}: {name} is not of 8-bit integers")
+            if k.shape[2:] != (1, 1) and not depthwise:
+                raise ValueError(f"{file}: {name} is neither 1x1 nor depthwise")
+            if np.any(np.frexp(scale)[0] != 0.5) or np.any(k_bias != np.rint(k_bias)):
+                raise ValueError(f"{file}: {name} is not dyadic")
+            bound = np.abs(k).sum((1, 2, 3)) * ACTIVATION_MAX + np.abs(k_bias)
+            if bound.max() >= EXACT_STEPS:
+                raise ValueError(f"{file}: {name} may reach {bound.max():,.0f} steps, over 2^24")
+            largest, channels = max(largest, float(bound.max())), channels + len(k)
+        convolutions = sum(node.op_type == "Conv" for node in graph.graph.node)
+        if convolutions != sum(key.endswith(".scale") for key in stored):
+            raise ValueError(f"{file} holds a convolution that is not dyadic")
+    return f"{channels:,} channels, largest sum {largest:,.0f} of {EXACT_STEPS:,} steps"
+
+
+def _tables(bundle: Bundle) -> str:
+    """Probe both sides of every boundary of every table, through the coder itself."""
+    tables = load_tables(bundle.read("tables.npz"), bundle.anchors, bundle.hyper_channels)
+    models, stream = SymbolModels(tables), cast("Any", constriction).stream
+    probes = 0
+    for index in range(1, SCALE_COUNT):
+        ends = np.cumsum(tables.frequencies[index].astype(np.int64))
+        for symbol, end in enumerate(ends.tolist()):
+            for quantile, expected in ((end - 1, symbol), (end, symbol + 1)):
+                if quantile == 1 << FREQUENCY_BITS:
+                    continue
+                words = np.array([quantile, 1], np.uint32)
+                found = int(stream.stack.AnsCoder(words).decode(models[index]))
+                if found != expected:
+                    raise ValueError(f"scale index {index}: {quantile} is {found}, not {expected}")
+                probes += 1
+    return f"{probes:,} probes of the boundaries of {SCALE_COUNT - 1} tables, none moved"
+
+
+def _read_planes(path: Path) -> Array:
+    with Image.open(path) as image:
+        width, height = image.size
+        left, top = max(0, width - CROP) // 2, max(0, height - CROP) // 2
+        pixels, _ = to_array(image.crop((left, top, left + CROP, top + CROP)))
+    return to_planes(pixels)
+
+
+@torch.no_grad()
+def _latents(model: Model, planes: Array, level: int) -> Latents:
+    anchor = torch.tensor([level / 256])
+    y = model.gained(model.g_a(torch.from_numpy(planes)), anchor)
+    z_hat = model.round_z(model.hyper_latent(y, anchor))
+    features = model.features(z_hat, anchor)
+    y_hat = model.code(y, features, anchor).y_hat
+    return Latents(level, z_hat.numpy(), features.numpy(), y_hat.numpy())
+
+
+@torch.no_grad()
+def _transforms(bundle: Bundle, model: Model, planes: list[Array]) -> str:
+    worst_y = worst_x = 0.0
+    for x in planes:
+        y = model.g_a(torch.from_numpy(x))
+        (found,) = _run(bundle, "encoder.onnx", {"x": x})
+        worst_y = max(worst_y, float(np.abs(found - y.numpy()).max()))
+        for level in LEVELS:
+            anchor = torch.tensor([level / 256])
+            y_hat = model.gained(y, anchor).round()
+            x_hat = model.g_s(model.ungained(y_hat, anchor)).clamp(0, 1)
+            inputs = {"y_hat": y_hat.numpy(), **scalar_inputs(level)}
+            (found,) = _run(bundle, "decoder.onnx", inputs)
+            worst_x = max(worst_x, float(np.abs(found - x_hat.numpy()).max()))
+    if worst_y > LATENT_TOLERANCE or worst_x > PIXEL_TOLERANCE:
+        raise ValueError(f"y differs by {worst_y:.2g}, x_hat by {worst_x:.2g}")
+    return f"y differs by at most {worst_y:.2g}, x_hat by {worst_x:.2g}"
+
+
+def _run(
+    bundle: Bundle,
+    name: str,
+    inputs: dict[str, Array],
+    threads: int = 0,
+    level: ort.GraphOptimizationLevel = ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+) -> list[Array]:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.graph_optimization_level = threads, level
+    session = ort.InferenceSession(bundle.read(name), options, ["CPUExecutionProvider"])
+    taken = {value.name for value in session.get_inputs()}
+    fed = {key: value for key, value in inputs.items() if key in taken}
+    return cast("list[Array]", session.run(None, fed))
+
+
+def runtime_settings() -> Iterator[tuple[int, ort.GraphOptimizationLevel]]:
+    """Yield one and two threads under every level of graph optimisation."""
+    for level in ort.GraphOptimizationLevel.__members__.values():
+        for threads in (1, 2):
+            yield threads, level
+
+
+def _exact(bundle: Bundle, cases: list[Latents]) -> str:
+    """Compare every exact graph with the int64 reference, under every setting of the runtime."""
+    elements = 0
+    for case in cases:
+        inputs = {
+            "z_hat": case.z_hat,
+            "features": case.features,
+            "y_hat": case.y_hat,
+            "anchor": scalar_inputs(case.level)["anchor"],
+        }
+        for name, graph in _exact_graphs(bundle).items():
+            taken = {value.name for value in graph.graph.input}
+            fed = {key: value for key, value in inputs.items() if key in taken}
+            reference = evaluate(graph, fed)
+            for threads, level in runtime_settings():
+                outputs = _run(bundle, name, fed, threads, level)
+                for (output, expected), found in zip(reference.items(), outputs, strict=True):
+                    wrong = int((expected != found).sum())
+                    if wrong:
+                        raise ValueError(f"{name}: {wrong} elements of {output} differ")
+                    elements += found.size
+    return f"{elements:,} elements equal to the int64 reference, under every runtime setting"
+
+
+def _adversarial(model: Model) -> list[Latents]:
+    """Make inputs at the limits: all extremes, random extremes, and ties everywhere."""
+    rng = np.random.default_rng(0)
+    arch, side = model.arch, ADVERSARIAL_SIDE
+    z_shape = (1, arch.hyper, side // 4, side // 4)
+    f_shape, y_shape = (1, arch.prior, side, side), (1, arch.latent, side, side)
+    reach = ACTIVATION_MAX / ACTIVATION_STEPS
+    y_reach = MEAN_MAX / MEAN_STEPS
+    signs = [np.ones, lambda shape: -np.ones(shape), lambda shape: rng.choice((-1.0, 1.0), shape)]
+    cases = [
+        (sign(z_shape) * reach, sign(f_shape) * ACTIVATION_MAX, sign(y_shape) * y_reach)
+        for sign in signs
+    ]
+    odd = rng.integers(-32, 32, f_shape) * 32 + 16
+    cases.append((rng.integers(-32, 33, z_shape), odd, rng.integers(-4096, 4096, y_shape) / 8))
+    return [
+        Latents(level, *(np.asarray(part, np.float32) for part in case))
+        for case in cases
+        for level in (LEVELS[0], LEVELS[-1])
+    ]
+
+
+def _known_answer(bundle: Bundle) -> str:
+    found = Prior(bundle).known_answer()
+    if found != bundle.known_answer:
+        raise ValueError(f"the prior's known answer is {found}, not {bundle.known_answer}")
+    return found[:16]
+
+
+def _clipped(bundle: Bundle, model: Model, cases: list[Latents]) -> str:
+    """Say what share of values stands at a limit: context input, mean, z, features, scale."""
+    row = round(cases[0].level / 256)
+    factor = np.exp2(model.exponent[row].numpy())[:, None, None]
+    reach = ACTIVATION_MAX / ACTIVATION_STEPS
+    at_mean: list[float] = []
+    at_scale: list[float] = []
+    for case in cases:
+        inputs = {"features": case.features, "y_hat": case.y_hat, **scalar_inputs(case.level)}
+        mean, scale = _run(bundle, f"context_{bundle.passes - 1}.onnx", inputs)
+        at_mean.append(float(np.mean(np.abs(mean) >= MEAN_MAX / MEAN_STEPS)))
+        at_scale.append(float(np.mean(scale == SCALE_COUNT - 1)))
+    shares = {
+        "context": np.mean([np.mean(np.abs(case.y_hat / factor) > reach) for case in cases]),
+        "mean": np.mean(at_mean),
+        "z": np.mean([np.mean(np.abs(case.z_hat) >= reach) for case in cases]),
+        "features": np.mean([np.mean(np.abs(case.features) >= ACTIVATION_MAX) for case in cases]),
+        "largest scale": np.mean(at_scale),
+    }
+    return ", ".join(f"{name} {share:.4%}" for name, share in shares.items())
