@@ -18,16 +18,19 @@ REACH_DEVIATIONS = 5.0
 def gaussian_frequencies(scale: float) -> Array:
     """Return the table of one scale: residuals -R .. R, then the escape; >= 1, sum 2^24.
 
-    The mass of residual r is that of a Gaussian in [r - 1/2, r + 1/2]. Every symbol first gets 1,
-    and what rounding leaves over goes to residual 0, which it changes least.
+    The mass of residual r is that of a Gaussian in [r - 1/2, r + 1/2]. Every symbol first gets 1;
+    what rounding down leaves over goes, one each, to the symbols that it took most from.
     """
     reach = math.ceil(REACH_DEVIATIONS * scale) + 1
     inverse = math.sqrt(0.5) / scale
     edges = [math.erfc((r - 0.5) * inverse) for r in range(reach + 2)]
     one_side = [(edges[r] - edges[r + 1]) / 2 for r in range(reach + 1)]
     mass = np.array([*one_side[:0:-1], *one_side, edges[reach + 1]])
-    frequencies = 1 + np.floor(mass * (FREQUENCY_SUM - len(mass))).astype(np.int64)
-    frequencies[reach] += FREQUENCY_SUM - frequencies.sum()
+    shares = mass * (FREQUENCY_SUM - len(mass))
+    frequencies = 1 + np.floor(shares).astype(np.int64)
+    left_over = FREQUENCY_SUM - int(frequencies.sum())
+    most_lost = np.argsort(np.floor(shares) - shares, kind="stable")
+    frequencies[most_lost[:left_over]] += 1
     return frequencies.astype(np.uint32)
 
 

@@ -9,13 +9,12 @@ XMP) is not kept yet.
 import io
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vaecodec.container import MAGIC, Mode
 from vaecodec.errors import ImageError, VaecodecError
@@ -38,6 +37,17 @@ _REFUSED_MODES = {
     "CMYK": "is CMYK: convert it to RGB first, through its colour profile",
     "F": "has floating-point samples: convert it to 8 bits first",
 }
+_TOO_DEEP = "the image has more than 8 bits per sample: convert it to 8 bits first"
+# What turns an image upright, by the value of its EXIF orientation.
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # Cameras append previews and gain maps to a JPEG, which Pillow then calls MPO. Its first frame is
 # the photograph that every other program shows.
 _FIRST_FRAME_FORMATS = frozenset({"MPO"})
@@ -55,7 +65,7 @@ def open_image(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
         The image with its pixels loaded, as they are stored: `to_array` turns them upright.
 
     Raises:
-        ImageError: If it is not an image, or a damaged one.
+        ImageError: If it is not an image, a damaged one, or has 16 bits per sample.
         LimitError: If it has too many pixels.
     """
     if data.startswith(MAGIC):
@@ -64,13 +74,16 @@ def open_image(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
         try:
             image = Image.open(io.BytesIO(data))
             limits.check_size(*image.size)
+            _check_depth(image)
             # A tile inside a file may claim more pixels than the image has.
             Image.MAX_IMAGE_PIXELS = limits.max_pixels
             image.load()
         except VaecodecError:
             raise
         except UnidentifiedImageError as error:
-            raise ImageError("this is not an image that Pillow can read") from error
+            raise ImageError(
+                "this is not an image that Pillow can read, or a damaged one"
+            ) from error
         except Exception as error:  # on damage Pillow's readers raise whatever they run into
             raise ImageError(f"the image cannot be read: {_reason(error)}") from error
     return image
@@ -90,7 +103,11 @@ def to_array(image: Image.Image) -> tuple[NDArray[np.uint8], Mode]:
     """
     try:
         _check_kind(image)
-        array = np.asarray(_upright(image))
+        _check_depth(image)
+        image.load()
+        transposition = _TRANSPOSITIONS.get(_orientation(image))
+        upright = image if transposition is None else image.transpose(transposition)
+        array = np.asarray(upright)
     except VaecodecError:
         raise
     except Exception as error:  # an image that was opened elsewhere may decode only now
@@ -186,13 +203,8 @@ def encode_image(image: Image.Image, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
-def suffix_of(path: str) -> str:
-    """Return the suffix of a path's last part, with its dot; empty if it has none."""
-    return PurePath(path).suffix
-
-
 @contextmanager
-def _pillow_without_limits() -> Iterator[None]:
+def _pillow_without_limits() -> Generator[None]:
     """Keep Pillow's warnings in, and its own limit on pixels, which is under ours, away.
 
     Both are settings of the whole process, so one thread at a time may hold them.
@@ -220,22 +232,28 @@ def _check_kind(image: Image.Image) -> None:
     if image.mode in _REFUSED_MODES:
         raise ImageError(f"the image {_REFUSED_MODES[image.mode]}")
     if image.mode.startswith("I"):
-        raise ImageError("the image has more than 8 bits per sample: convert it to 8 bits first")
+        raise ImageError(_TOO_DEEP)
     if image.mode not in ("RGB", "L"):
         raise ImageError(f"the image has Pillow's mode {image.mode}: convert it to RGB first")
     if 0 in image.size:
         raise ImageError(f"the image is empty: it has {image.width}x{image.height} pixels")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; an EXIF block that cannot be read counts as none."""
-    with warnings.catch_warnings():
+def _check_depth(image: Image.Image) -> None:
+    """Refuse 16 bits per sample, which Pillow would cut to 8 on loading."""
+    for tile in getattr(image, "tile", ()):
+        if ";16" in str(tile[3]):
+            raise ImageError(_TOO_DEEP)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation; an EXIF block that cannot be read counts as upright."""
+    with _PILLOW_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            return image if orientation == 1 else ImageOps.exif_transpose(image)
+            return image.getexif().get(ExifTags.Base.Orientation, 1)
         except Exception:
-            return image
+            return 1
 
 
 def _reason(error: Exception) -> str:

@@ -70,7 +70,7 @@ def load_tables(data: bytes, anchors: int, hyper_channels: int) -> Tables:
             flat = arrays["frequencies"]
             scales = arrays["scales"].astype(np.float64)
             z_scale_index = arrays["z_scale_index"]
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise ModelError(f"the bundle's tables cannot be read: {error}") from error
     if reach.shape != (SCALE_COUNT,) or scales.shape != (SCALE_COUNT,) or flat.dtype != np.uint32:
         raise ModelError("the bundle's tables have the wrong shape or type")

@@ -27,7 +27,7 @@ def test_every_level_survives_the_way_through_quality():
 
 @pytest.mark.parametrize("quality", [-0.001, 100.001, math.nan, math.inf, -math.inf])
 def test_quality_out_of_range(quality: float):
-    with pytest.raises(ValueError, match="quality .* is not in 0 to 100"):
+    with pytest.raises(ValueError, match=r"quality .* is not in 0 to 100"):
         level_of_quality(quality)
 
 

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from conftest import SAMPLES
+from onnx import numpy_helper
+
+from export.fixed_point import InexactError, evaluate
+from export.onnx_graph import Graph
+from export.verify import verify
+from vaecodec.bundle import MANIFEST, MODELS
+
+PHOTOGRAPH = SAMPLES / "astronaut-sign.jpg"
+
+
+def outcome(folder: Path) -> dict[str, bool]:
+    return {finding.check: finding.passed for finding in verify(folder, [PHOTOGRAPH])}
+
+
+def test_the_bundle_is_exact_under_every_setting(tiny_bundle: Path):
+    """One and two threads, every optimisation level, real and adversarial input, against int64."""
+    findings = outcome(tiny_bundle)
+    assert all(findings.values()), findings
+    assert {"exact graphs, real input", "exact graphs, adversarial input"} <= set(findings)
+
+
+def test_the_shipped_bundle_is_exact():
+    findings = outcome(MODELS / "base")
+    assert all(findings.values()), findings
+
+
+def rehash(folder: Path) -> None:
+    """Make the manifest agree with the files again, as an attacker or a mistake would."""
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text("utf-8"))
+    for name in manifest["files"]:
+        manifest["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    path.write_text(json.dumps(manifest), "utf-8")
+
+
+def change_initialiser(folder: Path, file: str, name: str, change) -> None:
+    model = onnx.load(folder / file)
+    for tensor in model.graph.initializer:
+        if tensor.name == name:
+            value = change(numpy_helper.to_array(tensor).copy())
+            tensor.CopyFrom(numpy_helper.from_array(value, name))
+    onnx.save(model, folder / file)
+    rehash(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("h_s.project.bias", lambda a: a + np.float32(1e-4)),
+        ("h_s.project.bias", lambda a: a + np.float32(2**24)),
+        ("h_s.project.weight.scale", lambda a: a * np.float32(0.7)),
+        ("h_s.project.weight", lambda a: a * np.float32(0.5)),
+    ],
+)
+def test_verify_finds_layers_that_are_not_exact(tiny_bundle: Path, tmp_path: Path, name, change):
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
+    change_initialiser(folder, "prior.onnx", name, change)
+    assert not outcome(folder)["proof obligation"]
+
+
+def test_verify_finds_a_prior_that_answers_otherwise(tiny_bundle: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
+    change_initialiser(folder, "prior.onnx", "h_s.project.bias", lambda a: a + np.float32(1))
+    assert not outcome(folder)["known answer"]
+
+
+def test_graphs_hold_nothing_of_their_maker(tiny_bundle: Path):
+    manifest = json.loads((tiny_bundle / "manifest.json").read_text("utf-8"))
+    graphs = [name for name in manifest["files"] if name.endswith(".onnx")]
+    assert len(graphs) == 8
+    for name in graphs:
+        data = (tiny_bundle / name).read_bytes()
+        model = onnx.load_model_from_string(data)
+        assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
+        assert not any(tensor.external_data for tensor in model.graph.initializer)
+        for fragment in (b"/home", b"/root", b"/work", b"/usr", b".py"):
+            assert fragment not in data
+
+
+def one_operation(kind: str, *constants: np.ndarray, **attributes) -> onnx.ModelProto:
+    g = Graph("one")
+    x = g.input("x", np.float32, (1, "c", "h", "w"))
+    inputs = [g.constant(f"c{i}", value) for i, value in enumerate(constants)]
+    g.output(g.op(kind, x, *inputs, **attributes), "y", np.float32, (1, "c", "h", "w"))
+    return g.model({})
+
+
+def test_the_reference_rounds_half_to_even():
+    x = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0.25, 0.75], np.float32).reshape(1, 8, 1, 1)
+    found = evaluate(one_operation("Round"), {"x": x})["y"]
+    np.testing.assert_array_equal(found, np.rint(x))
+
+
+def test_the_reference_refuses_to_lose_bits():
+    x = np.full((1, 1, 1, 1), 2.0**-20, np.float32)
+    with pytest.raises(InexactError, match="finer"):
+        evaluate(one_operation("Mul", np.array(0.5, np.float32)), {"x": x})
+    with pytest.raises(InexactError, match="finer"):
+        evaluate(one_operation("Round"), {"x": np.full((1, 1, 1, 1), 1e-9, np.float32)})
+    with pytest.raises(InexactError, match="Sqrt"):
+        evaluate(one_operation("Sqrt"), {"x": x})
+    kernel = np.ones((1, 1, 3, 3), np.float32)
+    dense = one_operation("Conv", kernel, np.zeros(1, np.float32), pads=[1, 1, 1, 1])
+    with pytest.raises(InexactError, match="dense"):
+        evaluate(dense, {"x": np.zeros((1, 1, 3, 3), np.float32)})

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import io
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SAMPLES, TINY_RECIPE
+from PIL import Image
+from typer.testing import CliRunner
+
+from export.__main__ import app
+from export.bundle_weights import read_weights
+from export.data import Crops, read_images
+from export.muon import Muon, orthogonalise
+from export.recipe import Recipe, Training
+from export.train import CHECKPOINT, Trainer, load, start, validation_crops
+
+RECIPE = Recipe.from_dict(TINY_RECIPE)
+PHOTOGRAPH = SAMPLES / "astronaut-sign.jpg"
+
+
+@pytest.fixture(scope="module")
+def crops() -> Crops:
+    return Crops([PHOTOGRAPH], RECIPE.training.crop, RECIPE.training.batch, seed=0)
+
+
+def trainer(recipe: Recipe, crops: Crops, folder: Path) -> Trainer:
+    path = folder / CHECKPOINT
+    folder.mkdir(exist_ok=True)
+    recipe, state = (
+        load(path, recipe.training) if path.exists() else (recipe, start(recipe, crops, None))
+    )
+    return Trainer(recipe, state, crops, validation_crops([PHOTOGRAPH]), folder, cpu=True)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    content = torch.load(folder / CHECKPOINT, weights_only=True)
+    return content["model"] | {f"averaged.{k}": v for k, v in content["averaged"].items()}
+
+
+def test_twenty_steps_reduce_the_loss(crops: Crops, tmp_path: Path):
+    run = trainer(RECIPE, crops, tmp_path)
+    torch.manual_seed(0)
+    x = crops.get(0).float().div(255)
+    anchor = torch.tensor([10.0, 50.0])
+
+    def fixed_loss() -> float:
+        from export.objective import loss, rate_distortion
+
+        model = run.state.model
+        with torch.no_grad():
+            return float(loss(model, rate_distortion(model(x, anchor), x, hard=True), anchor))
+
+    before = fixed_loss()
+    run.run()
+    assert run.state.step == 20
+    assert fixed_loss() < 0.97 * before
+    assert {path.name for path in tmp_path.iterdir()} >= {
+        CHECKPOINT,
+        "validation.csv",
+        "curve.png",
+    }
+
+
+def test_resuming_gives_the_weights_of_no_interruption(crops: Crops, tmp_path: Path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    trainer(RECIPE, crops, whole).run()
+    interrupted = trainer(RECIPE, crops, parts)
+    ordinary_step = interrupted.step
+
+    def step_or_stop():
+        if interrupted.state.step == 9:
+            raise KeyboardInterrupt
+        return ordinary_step()
+
+    interrupted.step = step_or_stop
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.run()
+    trainer(RECIPE, crops, parts).run()
+    expected, found = weights(whole), weights(parts)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+
+
+def test_a_checkpoint_is_never_half_written(
+    crops: Crops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = trainer(RECIPE, crops, tmp_path)
+    run.run()
+    before = (tmp_path / CHECKPOINT).read_bytes()
+
+    def fail(content: object, file: io.BufferedWriter) -> None:
+        file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="no space"):
+        trainer(RECIPE, crops, tmp_path).run()
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_the_schedule():
+    training = Training(steps=100, warmup_steps=10, decay_steps=50)
+    factors = [training.rate_factor(step) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[9:50] == [1.0] * 41
+    assert factors[99] == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"model": {"latent": 30}}, "multiple"),
+        ({"model": {"width": 30}}, "width"),
+        ({"training": {"crop": 100}}, "multiple of 64"),
+        ({"training": {"autocast": "float16"}}, "autocast"),
+        ({"training": {"steps": 10}}, "exceed"),
+        ({"optimiser": {}}, "optimiser"),
+    ],
+)
+def test_recipes_that_do_not_fit(tables: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        Recipe.from_dict(tables)
+
+
+def test_training_starts_from_a_bundle(tiny_bundle: Path, tmp_path: Path):
+    """What is shipped, and nothing else, comes back: the first validation is the bundle's."""
+    initial = read_weights(tiny_bundle, RECIPE.model)
+    crops = Crops([PHOTOGRAPH], 64, 2, seed=0)
+    model = start(RECIPE, crops, initial).model
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, initial[name]), name
+    with pytest.raises(ValueError, match="does not fit"):
+        read_weights(tiny_bundle, replace(RECIPE.model, latent=64))
+
+
+def test_images_come_from_folders_and_packs(tmp_path: Path):
+    pixels = np.arange(70 * 80 * 3, dtype=np.uint32).astype(np.uint8).reshape(70, 80, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.png").write_bytes(buffer.getvalue())
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "broken.jpg").write_bytes(b"no image either")
+    with tarfile.open(tmp_path / "pack.tar", "w") as pack:
+        member = tarfile.TarInfo("b.png")
+        member.size = len(buffer.getvalue())
+        pack.addfile(member, io.BytesIO(buffer.getvalue()))
+    found = list(read_images([tmp_path, tmp_path / "pack.tar"], smallest=64))
+    assert len(found) == 2
+    for image in found:
+        np.testing.assert_array_equal(image, pixels)
+    assert not list(read_images([tmp_path], smallest=71))
+    with pytest.raises(FileNotFoundError):
+        list(read_images([tmp_path / "missing"], smallest=1))
+    with pytest.raises(ValueError, match="no image"):
+        Crops([tmp_path], 128, 1, seed=0)
+
+
+def test_batches_depend_on_the_step_alone(crops: Crops):
+    other = Crops([PHOTOGRAPH], 64, 2, seed=0)
+    assert torch.equal(crops.get(5), other.get(5))
+    assert torch.equal(crops.get(3), other.get(3))
+    assert not torch.equal(crops.get(3), crops.get(4))
+    assert not torch.equal(crops.get(3), crops.get(3, rank=1))
+
+
+def test_muon_orthogonalises():
+    torch.manual_seed(0)
+    for shape in ((2, 8, 32), (2, 32, 8)):
+        values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
+        assert values.min() > 0.3
+        assert values.max() < 1.4
+
+
+def test_muon_descends():
+    torch.manual_seed(0)
+    goal, weight = torch.randn(8, 8), torch.nn.Parameter(torch.zeros(8, 8))
+    optimizer = Muon([weight], lr=0.1)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        error = (weight - goal).square().mean()
+        error.backward()
+        optimizer.step()
+        losses.append(float(error.detach()))
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_the_command_line_trains_resumes_exports_and_verifies(tmp_path: Path):
+    """The factory's three commands, one after the other, as the README has them."""
+    recipe = tmp_path / "tiny.toml"
+    model = "\n".join(f"{key} = {value}" for key, value in TINY_RECIPE["model"].items())
+    training = "\n".join(f"{key} = {value}" for key, value in TINY_RECIPE["training"].items())
+    recipe.write_text(f"[model]\n{model}\n[training]\n{training}\n")
+    run, bundle = tmp_path / "run", tmp_path / "tiny"
+    runner = CliRunner()
+
+    def call(*arguments: str) -> str:
+        result = runner.invoke(app, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    train = ("train", "--data", str(PHOTOGRAPH), "--run", str(run), "--recipe", str(recipe))
+    call(*train, "--cpu", "--steps", "12")
+    assert "resuming" in call(*train, "--cpu")
+    assert "20 steps" in call("onnx", str(run), str(bundle))
+    report = call("verify", str(bundle), "--images", str(PHOTOGRAPH))
+    assert "FAIL" not in report
+    assert report.count("ok  ") >= 12
+    call(*train[:4], str(tmp_path / "again"), *train[5:], "--cpu", "--init-from", str(bundle))

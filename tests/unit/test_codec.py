@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+import vaecodec
+from vaecodec.codec import Codec, Trace
+from vaecodec.container import pack, unpack
+from vaecodec.errors import (
+    FormatError,
+    ImageError,
+    LimitError,
+    ModelMismatchError,
+    RuntimeUnavailableError,
+)
+from vaecodec.limits import Limits
+from vaecodec.metrics import psnr_db
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+PHOTOGRAPHS = sorted(path for path in SAMPLES.iterdir() if path.suffix in (".jpg", ".png"))
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_bundle: Path) -> Codec:
+    return Codec(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def base() -> Codec:
+    return Codec("base")
+
+
+def photograph(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    with Image.open(SAMPLES / "portrait.jpg") as image:
+        return image.crop((300, 200, 300 + width, 200 + height)).convert(mode)
+
+
+def test_six_samples():
+    assert len(PHOTOGRAPHS) >= 6
+
+
+@pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda path: path.stem)
+def test_every_sample_comes_back(base: Codec, path: Path):
+    with Image.open(path) as image:
+        image.load()
+    sizes, fidelities = [], []
+    for quality in (10, 50, 90):
+        data = base.encode(image, quality=quality)
+        decoded = base.decode(data)
+        assert (decoded.size, decoded.mode) == (image.size, image.mode)
+        sizes.append(len(data))
+        fidelities.append(psnr_db(np.asarray(image), np.asarray(decoded)))
+    assert sizes == sorted(sizes)
+    assert fidelities == sorted(fidelities)
+    assert fidelities[0] > 22
+    assert fidelities[2] > 34
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_every_size_for_the_padding(codec: Codec, mode: str):
+    for n in range(1, 71):
+        for width, height in ((n, n), (n, 71 - n)):
+            image = photograph(width, height, mode)
+            decoded = codec.decode(codec.encode(image, quality=100))
+            assert (decoded.size, decoded.mode) == (image.size, mode)
+            assert psnr_db(np.asarray(image), np.asarray(decoded)) > 15
+
+
+def test_encoding_is_deterministic_and_thread_counts_do_not_matter(tiny_bundle: Path):
+    image = photograph(200, 150)
+    one, two = (Codec(tiny_bundle, threads=threads) for threads in (1, 2))
+    data = one.encode(image, quality=70)
+    assert one.encode(image, quality=70) == data
+    difference = np.asarray(one.decode(data)).astype(int) - np.asarray(two.decode(data))
+    assert np.abs(difference).max() <= 1
+
+
+def test_every_optimisation_level_decodes_the_same_symbols(
+    base: Codec, monkeypatch: pytest.MonkeyPatch
+):
+    """Reading checks the symbols' CRC, so a decoding that succeeds has every symbol right."""
+    image = photograph(333, 222)
+    files = [base.encode(image, quality=quality) for quality in (5, 40, 95)]
+    ordinary = onnxruntime.SessionOptions
+    for level in onnxruntime.GraphOptimizationLevel.__members__.values():
+
+        def options(level=level):
+            made = ordinary()
+            made.graph_optimization_level = level
+            return made
+
+        monkeypatch.setattr(onnxruntime, "SessionOptions", options)
+        for threads in (1, 2):
+            codec = Codec("base", threads=threads)
+            for data in files:
+                difference = np.asarray(codec.decode(data)).astype(int) - np.asarray(
+                    base.decode(data)
+                )
+                assert np.abs(difference).max() <= 1
+
+
+def test_the_estimate_is_near_the_size(base: Codec):
+    image = photograph(512, 384)
+    trace = Trace()
+    data = base.encode(image, quality=60, trace=trace)
+    assert trace.estimated_bits / 8 == pytest.approx(len(data), rel=0.02)
+    assert set(trace.seconds) == {"image", "analysis", "prior", "entropy"}
+
+
+def test_extreme_pixels_survive(codec: Codec):
+    rng = np.random.default_rng(0)
+    for pixels in (
+        np.zeros((40, 40, 3), np.uint8),
+        np.full((40, 40, 3), 255, np.uint8),
+        rng.integers(0, 2, (40, 40, 3)).astype(np.uint8) * 255,
+    ):
+        for quality in (0, 100):
+            decoded = codec.decode(codec.encode(Image.fromarray(pixels), quality=quality))
+            assert decoded.size == (40, 40)
+
+
+def test_any_truncation_and_any_bit_flip_is_refused(codec: Codec):
+    data = codec.encode(photograph(20, 17), quality=30)
+    assert len(data) < 2000
+    for length in range(len(data)):
+        with pytest.raises(FormatError):
+            codec.decode(data[:length])
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises((FormatError, LimitError)):
+            codec.decode(bytes(damaged))
+
+
+def test_damage_below_valid_checksums_is_refused(codec: Codec):
+    """With the container's CRCs made right again, the symbols' own checks remain."""
+    container = unpack(codec.encode(photograph(40, 30), quality=50))
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        payload = bytearray(container.latents)
+        payload[rng.integers(len(payload))] ^= 1 << int(rng.integers(8))
+        damaged = pack(type(container)(container.header, bytes(payload)))
+        with pytest.raises(FormatError):
+            codec.decode(damaged)
+
+
+def test_another_model_is_named(codec: Codec, base: Codec):
+    data = codec.encode(photograph(30, 30))
+    with pytest.raises(ModelMismatchError, match=codec.bundle.model_id.hex()):
+        base.decode(data)
+
+
+def test_what_cannot_be_encoded_is_refused(codec: Codec):
+    with pytest.raises(ImageError):
+        codec.encode(photograph(30, 30).convert("CMYK"))
+    with pytest.raises(ValueError, match="quality"):
+        codec.encode(photograph(30, 30), quality=101)
+
+
+def test_limits_hold_in_both_directions(tiny_bundle: Path, codec: Codec):
+    small = Codec(tiny_bundle, limits=Limits(max_pixels=899))
+    with pytest.raises(LimitError):
+        small.encode(photograph(30, 30))
+    with pytest.raises(LimitError):
+        small.decode(codec.encode(photograph(30, 30)))
+
+
+def test_devices_that_are_not_there_are_not_replaced_in_silence(tiny_bundle: Path):
+    with pytest.raises(RuntimeUnavailableError, match="known: cpu, cuda"):
+        Codec(tiny_bundle, device="tpu")
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        with pytest.raises(RuntimeUnavailableError, match="pip"):
+            Codec(tiny_bundle, device="cuda")
+
+
+def test_the_package_level_functions():
+    image = photograph(100, 80)
+    decoded = vaecodec.decode(vaecodec.encode(image, quality=80))
+    assert decoded.size == image.size

@@ -1,0 +1,115 @@
+import math
+import sys
+
+import numpy as np
+import pytest
+
+from vaecodec.errors import RuntimeUnavailableError
+from vaecodec.metrics import bd_rate, bpp, clean_curve, mse, psnr_db
+
+ANCHOR = [(0.1, 27.0), (0.2, 29.5), (0.45, 32.5), (0.9, 36.0), (1.9, 40.5)]
+TEST = [(0.07, 26.0), (0.2, 30.0), (0.4, 32.0), (1.1, 37.5), (2.2, 41.5)]
+
+
+def samples(*values: int) -> np.ndarray:
+    return np.array(values, np.uint8)
+
+
+def test_mse_and_psnr_by_hand():
+    assert mse(samples(0, 255, 10), samples(255, 0, 10)) == pytest.approx(2 * 255**2 / 3)
+    assert psnr_db(samples(0), samples(255)) == 0.0
+    assert psnr_db(samples(100, 100), samples(101, 99)) == pytest.approx(48.1308, abs=1e-4)
+    assert psnr_db(samples(7), samples(7)) == math.inf
+
+
+def test_mse_of_images_is_over_all_channels():
+    one, other = np.random.default_rng(0).integers(0, 256, (2, 11, 13, 3), np.uint8)
+    expected = sum(mse(one[:, :, c], other[:, :, c]) for c in range(3)) / 3
+    assert mse(one, other) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (samples(1, 2), samples(1)),
+        (samples(1, 2), samples(1, 2).reshape(2, 1)),
+        (samples(), samples()),
+        (samples(1), np.array([1.0])),
+    ],
+)
+def test_what_cannot_be_compared(one: np.ndarray, other: np.ndarray):
+    with pytest.raises(ValueError, match="cannot compare"):
+        mse(one, other)
+
+
+def test_bpp():
+    assert bpp(1000, 100, 40) == 2.0
+
+
+def test_a_known_shift_of_all_rates():
+    shifted = [(1.1 * rate, fidelity) for rate, fidelity in ANCHOR]
+    result = bd_rate(ANCHOR, shifted)
+    assert result.percent == pytest.approx(10)
+    assert (result.low_db, result.high_db) == (27.0, 40.5)
+    assert bd_rate(shifted, ANCHOR).percent == pytest.approx(100 / 1.1 - 100)
+    assert bd_rate(ANCHOR, ANCHOR).percent == pytest.approx(0)
+
+
+def pchip_slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Fritsch and Butland's slopes, from their paper: weighted harmonic means."""
+    h, d = np.diff(x), np.diff(y) / np.diff(x)
+    inner = [
+        (3 * (h[i - 1] + h[i])) / ((2 * h[i] + h[i - 1]) / d[i - 1] + (h[i] + 2 * h[i - 1]) / d[i])
+        for i in range(1, len(h))
+    ]
+    first = ((2 * h[0] + h[1]) * d[0] - h[0] * d[1]) / (h[0] + h[1])
+    last = ((2 * h[-1] + h[-2]) * d[-1] - h[-1] * d[-2]) / (h[-1] + h[-2])
+    return np.array([first, *inner, last])
+
+
+def log_rates_at(points: list[tuple[float, float]], at: np.ndarray) -> np.ndarray:
+    """Cubic Hermite interpolation, written out."""
+    x = np.array([fidelity for _, fidelity in points])
+    y = np.log([rate for rate, _ in points])
+    slopes = pchip_slopes(x, y)
+    i = np.clip(np.searchsorted(x, at, "right") - 1, 0, len(x) - 2)
+    h = x[i + 1] - x[i]
+    t = (at - x[i]) / h
+    left = (1 + 2 * t) * (1 - t) ** 2 * y[i] + t * (1 - t) ** 2 * h * slopes[i]
+    return left + t**2 * (3 - 2 * t) * y[i + 1] + t**2 * (t - 1) * h * slopes[i + 1]
+
+
+def test_against_an_independent_numeric_integration():
+    low, high, count = 27.0, 40.5, 200_000
+    middles = low + (np.arange(count) + 0.5) * (high - low) / count
+    mean = float(np.mean(log_rates_at(TEST, middles) - log_rates_at(ANCHOR, middles)))
+    result = bd_rate(ANCHOR, TEST)
+    assert result.percent == pytest.approx(100 * (math.exp(mean) - 1), rel=1e-6)
+    assert (result.low_db, result.high_db) == (low, high)
+
+
+def test_order_of_the_points_does_not_matter():
+    assert bd_rate(reversed(ANCHOR), iter(TEST)) == bd_rate(ANCHOR, TEST)
+
+
+def test_cleaning():
+    clumsy = [(0.3, 29.4), (0.2, 29.0), (1.0, math.inf), *ANCHOR, (0.0, 20.0), (2.0, math.nan)]
+    assert clean_curve(clumsy) == ANCHOR
+
+
+@pytest.mark.parametrize("points", [[], ANCHOR[:1], [(0.1, 30.0), (0.2, 30.0), (0.3, 29.0)]])
+def test_curves_with_too_few_points(points: list[tuple[float, float]]):
+    with pytest.raises(ValueError, match="needs two usable points"):
+        bd_rate(ANCHOR, points)
+
+
+def test_curves_that_do_not_overlap():
+    with pytest.raises(ValueError, match=r"27\.00 to 29\.50 dB and 36\.00 to 40\.50 dB"):
+        bd_rate(ANCHOR[:2], ANCHOR[3:])
+
+
+def test_without_scipy(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "scipy.interpolate", None)
+    with pytest.raises(RuntimeUnavailableError) as caught:
+        bd_rate(ANCHOR, TEST)
+    assert caught.value.pip_line == "pip install 'vaecodec[bench]'"

@@ -1,0 +1,3 @@
+from vaecodec.cli import main
+
+main()

@@ -1,0 +1,80 @@
+"""The command line: `vaecodec compress`, `decompress`, `info` and `bench`.
+
+The one place that prints. Standard output carries data only; summaries, progress and errors go to
+standard error. Numpy, Pillow and ONNX Runtime are imported by the commands that need them, when
+they run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import vaecodec
+from vaecodec.cli.bench import bench
+from vaecodec.cli.compress import compress
+from vaecodec.cli.console import note, put_text
+from vaecodec.cli.decompress import decompress
+from vaecodec.cli.info import info
+from vaecodec.errors import ExitCode, VaecodecError
+
+# What a shell expects of a process that Ctrl-C ended: 128 and the number of SIGINT.
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="vaecodec",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (compress, decompress, info, bench):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run the command line, and exit with a code of `ExitCode`, or 130 on Ctrl-C."""
+    try:
+        app(prog_name="vaecodec")
+    except VaecodecError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except MemoryError:
+        _fail("not enough memory for an image of this size", ExitCode.LIMIT)
+    except Exception as error:
+        if os.environ.get("VAECODEC_DEBUG") == "1":
+            raise
+        _fail(
+            f"this is a bug, please report it ({type(error).__name__}: {error}); "
+            "VAECODEC_DEBUG=1 shows where it happened",
+            ExitCode.BUG,
+        )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        put_text(f"vaecodec {vaecodec.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(  # pyright: ignore[reportUnusedFunction]
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_show_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Compress photographs with a variational autoencoder."""
+
+
+def _fail(message: str, code: int) -> None:
+    """Say in one line what is wrong, and exit."""
+    note("vaecodec: error: " + " ".join(message.split()))
+    sys.exit(code)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vaecodec.cli.console import note, put_json
+from vaecodec.cli.options import BundleName, Force, Json, Output, Quiet, Source, Target, check_json
+from vaecodec.cli.paths import check_target, choose_target, write
+from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from vaecodec.codec import Codec
+
+
+def _check_quality(quality: float) -> float:
+    try:
+        level_of_quality(quality)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return quality
+
+
+def compress(
+    source: Source,
+    target: Target = None,
+    output: Output = None,
+    quality: Annotated[
+        float,
+        typer.Option(
+            "-q",
+            "--quality",
+            metavar="0..100",
+            callback=_check_quality,
+            help="0 gives the smallest files, 100 the most faithful ones.",
+        ),
+    ] = DEFAULT_QUALITY,
+    psnr: Annotated[
+        bool, typer.Option("--psnr", help="Decode the result again, and show its PSNR.")
+    ] = False,
+    force: Force = False,
+    bundle: BundleName = "base",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Compress an image to a .vaec file; photo.jpg becomes photo.vaec unless OUT says otherwise."""
+    target = choose_target(source, target, output, ".vaec")
+    check_json(target, as_json=as_json)
+    check_target(target, force=force, source=source)
+
+    from vaecodec.fileio import read_bytes
+    from vaecodec.image import open_image
+
+    data = read_bytes(source)
+    image = open_image(data)
+
+    from vaecodec.codec import Codec
+    from vaecodec.container import read_header
+    from vaecodec.metrics import bpp
+
+    codec = Codec(bundle)
+    start = time.perf_counter()
+    coded = codec.encode(image, quality=quality)
+    seconds = time.perf_counter() - start
+    psnr_db = _psnr_after(codec, image, coded) if psnr else None
+    write(target, coded, force=force)
+
+    header = read_header(coded)
+    rate = bpp(len(coded), header.width, header.height)
+    if as_json:
+        summary = {
+            "input": source,
+            "output": target,
+            "input_bytes": len(data),
+            "output_bytes": len(coded),
+            "width": header.width,
+            "height": header.height,
+            "quality": quality,
+            "bpp": rate,
+            "encode_s": seconds,
+        }
+        put_json(summary | ({"psnr_db": psnr_db} if psnr else {}))
+    elif not quiet:
+        fidelity = "" if psnr_db is None else f"{psnr_db:.2f} dB, "
+        note(
+            f"{source} -> {target}: {len(coded):,} bytes "
+            f"({100 * len(coded) / len(data):.1f}% of {len(data):,}), "
+            f"{rate:.3f} bpp, {fidelity}{seconds:.2f} s"
+        )
+
+
+def _psnr_after(codec: Codec, image: Image.Image, coded: bytes) -> float:
+    from vaecodec.image import to_array
+    from vaecodec.metrics import psnr_db
+
+    return psnr_db(to_array(image)[0], to_array(codec.decode(coded))[0])

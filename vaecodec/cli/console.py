@@ -1,0 +1,56 @@
+"""What goes to the two standard streams."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from vaecodec.fileio import write_stdout
+
+
+def put_text(text: str) -> None:
+    """Write text, which is the command's result, to standard output.
+
+    Raises:
+        OutputError: If it is closed, or its reader has gone.
+    """
+    stdout = sys.stdout
+    if stdout and not stdout.closed and stdout.isatty():
+        stdout.write(text + "\n")
+        stdout.flush()
+    else:
+        # `fsencode` gives back the bytes of a file's name that is not valid in any encoding.
+        write_stdout(os.fsencode(text + "\n"))
+
+
+def put_json(value: object) -> None:
+    """Write a value to standard output as JSON on one line."""
+    put_text(json_text(value))
+
+
+def json_text(value: object, indent: int | None = None) -> str:
+    """Return JSON, in which null stands for numbers it cannot express, such as infinity."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def note(text: str) -> None:
+    """Write a line to standard error; if that is closed, nobody reads it, and that is all."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def _plain(value: object) -> object:
+    """Replace infinities and NaN by None, in containers too."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in cast("Mapping[Any, object]", value).items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in cast("Sequence[object]", value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

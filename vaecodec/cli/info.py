@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from typing import Any
+
+from vaecodec.cli.console import put_json, put_text
+from vaecodec.cli.options import Json, Source
+
+
+def info(source: Source, as_json: Json = False) -> None:
+    """Show what a .vaec file says of itself, and check that it is whole. Loads no network."""
+    from vaecodec.fileio import read_bytes
+
+    facts = _read_facts(read_bytes(source))
+    if as_json:
+        put_json({"file": source, **facts})
+    else:
+        put_text(_describe(source, facts))
+
+
+def _read_facts(data: bytes) -> dict[str, Any]:
+    """Return what `info` shows, under the names that `--json` gives it."""
+    from vaecodec.bundle import bundle_name
+    from vaecodec.container import LATENTS, MAGIC, unpack
+    from vaecodec.rate import quality_of_level
+
+    container = unpack(data)
+    header = container.header
+    chunks = [(chunk.name, len(chunk.payload)) for chunk in container.ancillary]
+    chunks.append((LATENTS.decode("ascii"), len(container.latents)))
+    major, minor = data[len(MAGIC) : len(MAGIC) + 2]
+    return {
+        "version": f"{major}.{minor}",
+        "width": header.width,
+        "height": header.height,
+        "mode": header.mode.name,
+        "bit_depth": header.bit_depth,
+        "level": header.level,
+        "quality": quality_of_level(header.level),
+        "model_id": header.model_id.hex(),
+        "bundle": bundle_name(header.model_id),
+        "file_bytes": len(data),
+        "bpp": 8 * len(data) / (header.width * header.height),
+        "chunks": [{"name": name, "bytes": size} for name, size in chunks],
+    }
+
+
+def _describe(source: str, facts: dict[str, Any]) -> str:
+    bundle = facts["bundle"]
+    model = f"bundle {bundle}" if bundle else "not installed: decompress needs --bundle"
+    chunks = ", ".join(f"{chunk['name']} {chunk['bytes']:,} bytes" for chunk in facts["chunks"])
+    return "\n".join(
+        (
+            source,
+            f"  image    {facts['width']}x{facts['height']} {facts['mode']}, "
+            f"{facts['bit_depth']} bits per sample",
+            f"  file     {facts['file_bytes']:,} bytes, {facts['bpp']:.3f} bpp, "
+            f"container version {facts['version']}",
+            f"  quality  {facts['quality']:.1f} (level {facts['level']})",
+            f"  model    {facts['model_id']} ({model})",
+            f"  chunks   {chunks}",
+        )
+    )

@@ -1,0 +1,86 @@
+"""Where a command reads and writes; decided, and checked, before any work is done."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import typer
+
+from vaecodec.errors import InputError, OutputError, OutputExistsError
+from vaecodec.fileio import write_atomic, write_stdout
+
+STREAM = "-"
+
+
+def choose_target(source: str, positional: str | None, option: str | None, suffix: str) -> str:
+    """Return where to write.
+
+    Args:
+        source: The input; `-` for standard input.
+        positional: OUT, if it was given.
+        option: What `-o` names, if it was given.
+        suffix: Put in place of the input's where neither was given; a pipe continues as a pipe.
+
+    Raises:
+        BadParameter: If both were given.
+        InputError: If there is no name to derive one from.
+    """
+    if positional is not None and option is not None:
+        raise typer.BadParameter("name the output once: as OUT or with -o", param_hint="-o")
+    named = positional if positional is not None else option
+    if named is not None:
+        return named
+    if source == STREAM:
+        return STREAM
+    path = Path(source)
+    if not path.name or path.is_dir():
+        raise InputError(f"cannot read {source}: it is a folder")
+    return str(path.with_suffix(suffix))
+
+
+def check_target(target: str, *, force: bool, source: str = STREAM) -> None:
+    """Refuse an output that could not be written, while nothing has been spent on it yet.
+
+    Args:
+        target: The output; `-` for standard output.
+        force: Replacing a file was allowed.
+        source: The input.
+
+    Raises:
+        OutputExistsError: If the output exists, and replacing it was not allowed.
+        OutputError: If it is the input, a folder, in no folder, or a terminal.
+    """
+    if target == STREAM:
+        if sys.stdout and not sys.stdout.closed and sys.stdout.isatty():
+            write_stdout(b"")  # which says why not
+        return
+    path = Path(target)
+    if source != STREAM and path.is_file() and _is_same(source, path):
+        raise OutputError(f"{target} is the input itself: name another output")
+    if path.is_dir():
+        raise OutputError(f"cannot write {target}: it is a folder")
+    if path.is_file() and not force:
+        raise OutputExistsError(f"{target} exists already; --force replaces it")
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {target}: there is no folder {path.parent}")
+
+
+def write(target: str, data: bytes, *, force: bool) -> None:
+    """Write to a file or standard output.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    if target == STREAM:
+        write_stdout(data)
+    else:
+        write_atomic(target, data, force=force)
+
+
+def _is_same(source: str, path: Path) -> bool:
+    try:
+        return os.path.samefile(source, path)
+    except OSError:  # the input does not exist, which is said when it is read
+        return False

@@ -1,0 +1,134 @@
+"""Fidelity, rate, and the distance between two rate-distortion curves."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecodec.errors import RuntimeUnavailableError
+
+Point = tuple[float, float]
+"""Rate in bpp and fidelity in dB."""
+
+
+def mse(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Return the mean squared error over all pixels and channels, in squared 8-bit steps.
+
+    Args:
+        one: Any shape, uint8.
+        other: The same shape.
+
+    Raises:
+        ValueError: If shapes differ, hold nothing, or samples are not 8-bit.
+    """
+    if one.shape != other.shape or not one.size:
+        raise ValueError(f"cannot compare images of shapes {one.shape} and {other.shape}")
+    if one.dtype != np.uint8 or other.dtype != np.uint8:
+        raise ValueError(f"cannot compare samples of types {one.dtype} and {other.dtype}")
+    difference = one.astype(np.int32) - other
+    return float(np.mean(np.square(difference), dtype=np.float64))
+
+
+def psnr_db(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Return the peak signal-to-noise ratio over all channels; infinite for identical images.
+
+    Raises:
+        ValueError: As `mse` does.
+    """
+    error = mse(one, other)
+    return 10 * math.log10(255**2 / error) if error else math.inf
+
+
+def bpp(size_bytes: int, width: int, height: int) -> float:
+    """Return the bits per pixel of a whole file."""
+    return 8 * size_bytes / (width * height)
+
+
+@dataclass(frozen=True, slots=True)
+class BdRate:
+    """How much larger files are at equal fidelity (Bjøntegaard).
+
+    Attributes:
+        percent: Mean difference in rate; negative where the tested curve needs less.
+        low_db: Lower end of the fidelities that both curves reach: the mean is over these.
+        high_db: Upper end.
+    """
+
+    percent: float
+    low_db: float
+    high_db: float
+
+
+def bd_rate(anchor: Iterable[Point], test: Iterable[Point]) -> BdRate:
+    """Compare two rate-distortion curves.
+
+    The logarithm of the rate, as a function of PSNR, is interpolated by monotone cubics (PCHIP),
+    and the mean difference over the overlap is integrated exactly. Curves are cleaned before:
+    see `clean_curve`.
+
+    Args:
+        anchor: Points of the curve that 0% stands for, in any order.
+        test: Points of the curve to judge, in any order.
+
+    Raises:
+        ValueError: If a curve has fewer than two usable points, or the two do not overlap.
+        RuntimeUnavailableError: If SciPy is not installed.
+    """
+    pchip = load_pchip()
+    logs: list[Any] = []
+    ends: list[tuple[float, float]] = []
+    for points in (anchor, test):
+        curve = clean_curve(points)
+        fidelities = [fidelity for _, fidelity in curve]
+        logs.append(pchip(fidelities, [math.log(rate) for rate, _ in curve]))
+        ends.append((fidelities[0], fidelities[-1]))
+    low, high = max(low for low, _ in ends), min(high for _, high in ends)
+    if low >= high:
+        spans = " and ".join(f"{low:.2f} to {high:.2f} dB" for low, high in ends)
+        raise ValueError(f"the curves do not overlap: they span {spans}")
+    difference = float(logs[1].integrate(low, high)) - float(logs[0].integrate(low, high))
+    return BdRate(100 * math.expm1(difference / (high - low)), low, high)
+
+
+def clean_curve(points: Iterable[Point]) -> list[Point]:
+    """Return a curve's points by ascending rate, where each has a higher PSNR than all before.
+
+    Interpolation needs rate as a function of PSNR. A point that costs more bits than another and
+    is no better would make that ambiguous, and no encoder would be run there: it is left out. So
+    is one whose rate or PSNR is not a finite positive number.
+
+    Raises:
+        ValueError: If fewer than two points are left.
+    """
+    usable = [
+        (rate, fidelity)
+        for rate, fidelity in points
+        if 0 < rate < math.inf and 0 < fidelity < math.inf
+    ]
+    curve: list[Point] = []
+    for rate, fidelity in sorted(usable, key=lambda point: (point[0], -point[1])):
+        if not curve or fidelity > curve[-1][1]:
+            curve.append((rate, fidelity))
+    if len(curve) < 2:
+        raise ValueError(f"a curve needs two usable points, and this one has {len(curve)}")
+    return curve
+
+
+def load_pchip() -> Any:
+    """Return SciPy's class of monotone cubic interpolants, which is imported only now.
+
+    Raises:
+        RuntimeUnavailableError: If SciPy is not installed.
+    """
+    try:
+        return importlib.import_module("scipy.interpolate").PchipInterpolator
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            "BD-rate needs SciPy, which is not installed", "pip install 'vaecodec[bench]'"
+        ) from error
