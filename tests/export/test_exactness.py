@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import SAMPLES
+from support import SAMPLES
 from onnx import numpy_helper
 
 from export.fixed_point import InexactError, evaluate

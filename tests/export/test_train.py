@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SAMPLES, TINY_RECIPE
+from support import SAMPLES, TINY_RECIPE
 from PIL import Image
 from typer.testing import CliRunner
 

@@ -46,7 +46,10 @@ def compress(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Compress an image to a .vaec file; photo.jpg becomes photo.vaec unless OUT says otherwise."""
+    """Compress an image to a .vaec file.
+
+    Without OUT, photo.jpg becomes photo.vaec beside it.
+    """
     target = choose_target(source, target, output, ".vaec")
     check_json(target, as_json=as_json)
     check_target(target, force=force, source=source)

@@ -37,7 +37,10 @@ def decompress(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Decompress a .vaec file; photo.vaec becomes photo.png unless OUT says otherwise."""
+    """Decompress a .vaec file to an image.
+
+    Without OUT, photo.vaec becomes photo.png beside it; the suffix of OUT chooses the format.
+    """
     target = choose_target(source, target, output, ".png")
     check_json(target, as_json=as_json)
     check_target(target, force=force, source=source)
@@ -52,7 +55,7 @@ def decompress(
     header = read_header(data)
     reference = _read_original(original, header) if original is not None else None
 
-    from vaecodec.bundle import find_by_id, find_bundle
+    from vaecodec.bundle import find_bundle, find_by_id
     from vaecodec.codec import Codec
     from vaecodec.metrics import psnr_db
 

@@ -7,7 +7,10 @@ from vaecodec.cli.options import Json, Source
 
 
 def info(source: Source, as_json: Json = False) -> None:
-    """Show what a .vaec file says of itself, and check that it is whole. Loads no network."""
+    """Show what a .vaec file says of itself.
+
+    Every checksum is verified on the way. No network is loaded.
+    """
     from vaecodec.fileio import read_bytes
 
     facts = _read_facts(read_bytes(source))
