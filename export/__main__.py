@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from vaecodec.errors import VaecodecError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -118,5 +121,13 @@ def verify(
         raise typer.Exit(1)
 
 
+def main() -> None:
+    """Run the command line; what the user can mend is said in one line."""
+    try:
+        app()
+    except (OSError, ValueError, VaecodecError) as error:
+        sys.exit(f"export: error: {error}")
+
+
 if __name__ == "__main__":
-    app()
+    main()

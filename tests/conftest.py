@@ -9,7 +9,6 @@ from support import SAMPLES, TINY_RECIPE
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real bundle, made here: a small network after a few steps on a sample photograph."""
-    import torch
 
     from export.bundle import write_bundle
     from export.data import Crops

@@ -64,7 +64,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, *, force: bool = Fal
         if _is_stream(target):
             target.write_bytes(data)
             return
-        _check_replaceable(target, name, force=force)
+        check_output(target, name, force=force)
         _replace(target, data)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise OutputError(f"cannot write {name}: {_reason(error)}") from error
@@ -120,8 +120,21 @@ def _is_stream(target: Path) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
-def _check_replaceable(target: Path, name: str, *, force: bool) -> None:
-    if not target.exists():
+def check_output(target: Path, name: str, *, force: bool) -> None:
+    """Refuse an output that could not be written, before anything is spent on its content.
+
+    Args:
+        target: The file, links followed.
+        name: What to call it in an error.
+        force: Replacing a file is allowed.
+
+    Raises:
+        OutputExistsError: If it exists, and replacing it is not allowed.
+        OutputError: If it is a folder or no regular file, or its folder does not exist.
+    """
+    if not target.parent.is_dir():
+        raise OutputError(f"cannot write {name}: there is no folder {target.parent}")
+    if not target.exists() or _is_stream(target):
         return
     if target.is_dir():
         raise OutputError(f"cannot write {name}: it is a folder")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from support import SAMPLES
 from onnx import numpy_helper
+from support import SAMPLES
 
 from export.fixed_point import InexactError, evaluate
 from export.onnx_graph import Graph

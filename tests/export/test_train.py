@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import SAMPLES, TINY_RECIPE
 from PIL import Image
+from support import SAMPLES, TINY_RECIPE
 from typer.testing import CliRunner
 
 from export.__main__ import app

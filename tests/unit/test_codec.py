@@ -56,8 +56,8 @@ def test_every_sample_comes_back(base: Codec, path: Path):
         fidelities.append(psnr_db(np.asarray(image), np.asarray(decoded)))
     assert sizes == sorted(sizes)
     assert fidelities == sorted(fidelities)
-    assert fidelities[0] > 22
-    assert fidelities[2] > 34
+    assert fidelities[0] > 19
+    assert fidelities[2] > 32
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import typer
 
-from vaecodec.errors import InputError, OutputError, OutputExistsError
-from vaecodec.fileio import write_atomic, write_stdout
+from vaecodec.errors import InputError, OutputError
+from vaecodec.fileio import check_output, write_atomic, write_stdout
 
 STREAM = "-"
 
@@ -59,12 +59,7 @@ def check_target(target: str, *, force: bool, source: str = STREAM) -> None:
     path = Path(target)
     if source != STREAM and path.is_file() and _is_same(source, path):
         raise OutputError(f"{target} is the input itself: name another output")
-    if path.is_dir():
-        raise OutputError(f"cannot write {target}: it is a folder")
-    if path.is_file() and not force:
-        raise OutputExistsError(f"{target} exists already; --force replaces it")
-    if not path.parent.is_dir():
-        raise OutputError(f"cannot write {target}: there is no folder {path.parent}")
+    check_output(path, target, force=force)
 
 
 def write(target: str, data: bytes, *, force: bool) -> None:
