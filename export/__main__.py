@@ -57,10 +57,16 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
     training = chosen.training
     crops = Crops(data, training.crop, training.batch, training.seed)
+    if validation is None:
+        typer.echo("no --validation: validating on training images, which flatters", err=True)
     held_out = trainer.validation_crops(validation or data)
     checkpoint = run / trainer.CHECKPOINT
     if checkpoint.exists():
-        chosen, state = trainer.load(checkpoint, training)
+        if init_from is not None:
+            raise ValueError(f"{run} is a run already: --init-from begins a new one")
+        trained, state = trainer.load(checkpoint, training)
+        if trained.model != chosen.model:
+            raise ValueError(f"the run in {run} has another [model] than {recipe}")
         typer.echo(f"resuming {run} at step {state.step:,}")
     else:
         initial = None

@@ -8,16 +8,25 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from export.architecture import HYPER_STRIDE, PATCH
-from export.networks import Model
+from export.dyadic import EXACT_STEPS, DyadicConv
+from export.model import Model
 from export.onnx_export import anchor_tables, build_graphs
 from export.tables import build_tables
-from vaecodec.bundle import MANIFEST, MANIFEST_FORMAT, find_bundle
-from vaecodec.bundle import model_id as hash_of
+from vaecodec.bundle import (
+    ANCHORS,
+    HYPER_STRIDE,
+    MANIFEST,
+    MANIFEST_FORMAT,
+    PASSES,
+    PATCH,
+    find_bundle,
+    model_id,
+)
 from vaecodec.prior import Prior
 
 ENCODING_ONLY = frozenset({"encoder.onnx", "hyper.onnx"})
 """Files that decide how an image is encoded, and not what a file decodes to."""
+CARD = "MODEL_CARD.md"
 
 
 def write_bundle(model: Model, folder: Path, name: str, provenance: dict[str, Any]) -> None:
@@ -25,49 +34,60 @@ def write_bundle(model: Model, folder: Path, name: str, provenance: dict[str, An
 
     Args:
         model: the averaged weights.
-        folder: made anew beside its place, then moved there; what was there is replaced, except a
-            model card.
+        folder: made beside its place and then moved there, in place of the bundle that was there;
+            that one's model card is kept.
         name: the bundle's name.
         provenance: version, licence and training facts, for the manifest.
+
+    Raises:
+        ValueError: the prior is not exact, or the folder holds something else than a bundle.
     """
-    violations = unproven_channels(model)
-    if violations:
-        raise ValueError(f"the prior is not exact in {', '.join(violations)}")
+    if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise ValueError(f"{folder} is not empty and not a bundle: name another folder")
+    unproven = unproven_layers(model)
+    if unproven:
+        raise ValueError(f"the prior is not exact in {', '.join(unproven)}")
     files = {file: graph.SerializeToString() for file, graph in build_graphs(model).items()}
     files["tables.npz"] = build_tables(anchor_tables(model)["z_scale_index"])
-    hashes = {file: hashlib.sha256(data).hexdigest() for file, data in sorted(files.items())}
-    decoding = [file for file in hashes if file not in ENCODING_ONLY]
-    arch = model.arch
-    manifest: dict[str, Any] = {
-        "format": MANIFEST_FORMAT,
-        "name": name,
-        **provenance,
-        "model_id": hash_of({file: hashes[file] for file in decoding}).hex(),
-        "latent_channels": arch.latent,
-        "hyper_channels": arch.hyper,
-        "passes": arch.passes,
-        "anchors": arch.anchors,
-        "patch": PATCH,
-        "hyper_stride": HYPER_STRIDE,
-        "lmbda": [arch.lmbda_min, arch.lmbda_max],
-        "architecture": arch.to_dict(),
-        "known_answer": "",
-        "decoding_files": decoding,
-        "files": hashes,
-    }
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    manifest = _manifest(model, name, provenance, files)
+    temporary, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("new", "old"))
+    for leftover in (temporary, old):
+        shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir(parents=True)
     for file, data in files.items():
         (temporary / file).write_bytes(data)
     _write_manifest(temporary, manifest)
     manifest["known_answer"] = Prior(find_bundle(temporary)).known_answer()
     _write_manifest(temporary, manifest)
-    card = folder / "MODEL_CARD.md"
-    if card.exists():
-        shutil.copy2(card, temporary / card.name)
-    shutil.rmtree(folder, ignore_errors=True)
+    if (folder / CARD).exists():
+        shutil.copy2(folder / CARD, temporary / CARD)
+    if folder.exists():
+        folder.rename(old)
     temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _manifest(
+    model: Model, name: str, provenance: dict[str, Any], files: dict[str, bytes]
+) -> dict[str, Any]:
+    hashes = {file: hashlib.sha256(data).hexdigest() for file, data in sorted(files.items())}
+    decoding = [file for file in hashes if file not in ENCODING_ONLY]
+    return {
+        "format": MANIFEST_FORMAT,
+        "name": name,
+        **provenance,
+        "model_id": model_id({file: hashes[file] for file in decoding}).hex(),
+        "latent_channels": model.arch.latent,
+        "hyper_channels": model.arch.hyper,
+        "passes": PASSES,
+        "anchors": ANCHORS,
+        "patch": PATCH,
+        "hyper_stride": HYPER_STRIDE,
+        "architecture": model.arch.to_dict(),
+        "known_answer": "",
+        "decoding_files": decoding,
+        "files": hashes,
+    }
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
@@ -75,18 +95,10 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
-def unproven_channels(model: Model) -> list[str]:
+def unproven_layers(model: Model) -> list[str]:
     """Return the names of exact layers with a channel whose sums could leave float32's integers."""
-    bounds = exactness_bounds(model)
-    return [name for name, (largest, limit) in bounds.items() if largest >= limit]
-
-
-def exactness_bounds(model: Model) -> dict[str, tuple[float, float]]:
-    """Return, for each exact layer, the largest channel's bound on its sums, and 2^24."""
-    from export.dyadic import EXACT_STEPS, DyadicConv
-
-    return {
-        name: (float(module.steps_bound().max()), float(EXACT_STEPS))
+    return [
+        name
         for name, module in model.named_modules()
-        if isinstance(module, DyadicConv)
-    }
+        if isinstance(module, DyadicConv) and module.steps_bound().max() >= EXACT_STEPS
+    ]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from export.architecture import EXPONENT_MAX, Architecture
 from export.dyadic import ACTIVATION_STEPS, DyadicConv
-from export.networks import SCALE_SHIFT, Model
+from export.model import SCALE_SHIFT, Model
 from export.onnx_graph import Array
 from vaecodec.bundle import find_bundle
 from vaecodec.tables import load_tables
@@ -58,18 +58,17 @@ def read_weights(folder: Path, arch: Architecture) -> dict[str, Tensor]:
             else:
                 continue
             state[key] = torch.from_numpy(value.astype(np.float32)).reshape(current.shape)
-        spacing = (arch.anchors - 1) // (arch.knots - 1)
         for key in ("log_gain", "log_inverse_gain", "z_shift"):
-            state[key] = torch.from_numpy(stored[key][::spacing].copy())
-        features = stored["level_features"][::spacing] / ACTIVATION_STEPS
+            state[key] = torch.from_numpy(stored[key][:: arch.knot_spacing].copy())
+        features = stored["level_features"][:: arch.knot_spacing] / ACTIVATION_STEPS
         state["level_features"] = torch.from_numpy(features.astype(np.float32))
         exponent = np.round(-np.log2(stored["shrink_z"])).clip(0, EXPONENT_MAX)
         state["exponent"] = torch.from_numpy(exponent.astype(np.float32))
         state["base_scale"] = torch.from_numpy(stored["base_scale"].copy())
     except (KeyError, RuntimeError) as error:
         raise ValueError(f"the bundle {folder} does not fit the recipe's model: {error}") from error
-    tables = load_tables(bundle.read("tables.npz"), bundle.anchors, bundle.hyper_channels)
-    z_scale = tables.z_scale_index[::spacing].astype(np.float32) / SCALE_SHIFT
+    tables = load_tables(bundle.read("tables.npz"), bundle.hyper_channels)
+    z_scale = tables.z_scale_index[:: arch.knot_spacing].astype(np.float32) / SCALE_SHIFT
     state["z_scale"] = torch.from_numpy(z_scale)
     for key, current in model.state_dict().items():
         if state[key].shape != current.shape:

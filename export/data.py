@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
+
+from vaecodec.errors import VaecodecError
+from vaecodec.image import open_image, to_array
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 REDUCTION_MAX = 2.0
@@ -25,7 +27,7 @@ Pixels = NDArray[np.uint8]
 def read_images(sources: Iterable[Path], smallest: int) -> Iterator[Pixels]:
     """Yield ``(h, w, 3)`` uint8 arrays from folders, files and .tar packs, in a stable order.
 
-    Images with a side under `smallest` are passed over, as is what is not an image.
+    Images with a side under `smallest` are passed over, as is what the codec would refuse.
 
     Raises:
         FileNotFoundError: a source does not exist.
@@ -35,12 +37,11 @@ def read_images(sources: Iterable[Path], smallest: int) -> Iterator[Pixels]:
             raise FileNotFoundError(f"no training data at {source}")
         for data in _members(source):
             try:
-                with Image.open(io.BytesIO(data)) as image:
-                    upright = ImageOps.exif_transpose(image).convert("RGB")
-            except (UnidentifiedImageError, OSError):
+                pixels, _ = to_array(open_image(data))
+            except VaecodecError:
                 continue
-            if min(upright.size) >= smallest:
-                yield np.asarray(upright)
+            if min(pixels.shape[:2]) >= smallest:
+                yield np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
 
 def _members(source: Path) -> Iterator[bytes]:

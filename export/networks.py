@@ -1,50 +1,21 @@
-"""The variational autoencoder.
+"""The networks of the autoencoder: float transforms, and the exact parts of the prior.
 
-        x --g_a--> y --gain--> y' --(round(y' - mean) + mean)--> y_hat --inverse gain, g_s--> x_hat
-                               |                 ^
-                              h_a                | mean, scale
-                               |                 |
-                               z --round--> z_hat --h_s--> features --context passes (y_hat so far)
-
-Transforms are ordinary float networks beside a linear path (a 16x16 block transform that starts
-as principal components). h_s and the context passes are exact (`export.dyadic`). Signals of the
-transforms are in units of 16 grey levels, `PIXEL_UNIT`.
+Beside each transform runs a linear path (a 16x16 block transform that starts as principal
+components). Signals of the transforms are in units of 16 grey levels, `PIXEL_UNIT`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.architecture import (
-    EXPONENT_MAX,
-    PATCH,
-    PIXEL_UNIT,
-    SCALE_COUNT,
-    SCALE_MAX,
-    SCALE_MIN,
-    Architecture,
-)
-from export.dyadic import (
-    ACTIVATION_MAX,
-    ACTIVATION_STEPS,
-    DyadicConv,
-    activate,
-    clip_inward,
-    round_straight_through,
-    snap,
-)
+from export.architecture import PIXEL_UNIT, Architecture
+from export.dyadic import ACTIVATION_STEPS, DyadicConv, activate, snap
+from vaecodec.bundle import PATCH
 
-MEAN_STEPS = 8
-"""A mean lies on a grid of 1/8 of the quantiser's step."""
-MEAN_MAX = 8184
-"""Largest magnitude of a mean, in those eighths."""
-SCALE_SHIFT = 16
-"""Steps of the context's output that make one scale index."""
 TRANSFORM_SLOPE = 0.125
 """Negative slope of the transforms' LeakyReLU."""
 
@@ -236,184 +207,3 @@ class ContextPass(nn.Module):
         a = snap(a + activate(self.project(activate(self.mix(a)))))
         mean, scale = self.head(a).chunk(2, dim=1)
         return mean, scale
-
-
-@dataclass
-class Coded:
-    """What one pass of the prior over latents leaves behind, each ``(n, M, h, w)`` float32."""
-
-    y_hat: Tensor
-    residual: Tensor
-    """y' - mean, before rounding."""
-    scale_index: Tensor
-    """Whole numbers in [0, 63]; gradients pass."""
-
-
-class Model(nn.Module):
-    """The whole autoencoder at every rate.
-
-    Attributes:
-        log_gain, log_inverse_gain: ``(knots, M)``, natural logarithms.
-        z_shift, z_scale: ``(knots, Nz)``, centre of z, and its scale index in units of 16.
-        level_features: ``(knots, P)``, in activation units.
-        exponent: ``(anchors, M)``, the integer e of each latent at each level.
-        base_scale: ``(anchors, M)``, the scale index where the context's offset is zero.
-    """
-
-    exponent: Tensor
-    base_scale: Tensor
-
-    def __init__(self, arch: Architecture) -> None:
-        super().__init__()
-        self.arch = arch
-        self.g_a, self.g_s = Analysis(arch), Synthesis(arch)
-        self.h_a, self.h_s = HyperAnalysis(arch), HyperSynthesis(arch)
-        self.context = nn.ModuleList(ContextPass(arch, i) for i in range(arch.passes))
-        self.log_gain = nn.Parameter(torch.zeros(arch.knots, arch.latent))
-        self.log_inverse_gain = nn.Parameter(torch.zeros(arch.knots, arch.latent))
-        self.z_shift = nn.Parameter(torch.zeros(arch.knots, arch.hyper))
-        self.z_scale = nn.Parameter(torch.full((arch.knots, arch.hyper), 1.75))
-        self.level_features = nn.Parameter(torch.zeros(arch.knots, arch.prior))
-        self.register_buffer("exponent", torch.zeros(arch.anchors, arch.latent))
-        self.register_buffer("base_scale", torch.zeros(arch.anchors, arch.latent))
-
-    @torch.no_grad()
-    def start_linear(self, basis: Tensor, deviation: Tensor) -> None:
-        """Begin as a transform codec on principal components.
-
-        Args:
-            basis: ``(M, 768)`` orthonormal rows over flattened ``(3, 16, 16)`` patches.
-            deviation: ``(M,)`` standard deviations along them, in units of 16 grey levels.
-
-        The step that minimises rate + lmbda * squared error at high rate, where
-        D = step^2 / 12 and dD/dR = -2 ln2 D per component, is near 5 / sqrt(lmbda) grey levels.
-        """
-        self.g_a.linear.copy_(basis)
-        self.g_s.linear.copy_(basis.T)
-        self.g_s.latent_unit.copy_((1 / deviation.clamp_min(0.1)).view(-1, 1, 1))
-        anchors = torch.arange(self.arch.anchors)
-        gain = PIXEL_UNIT * 255 * self.arch.lmbda(anchors).sqrt() / 5
-        knot = gain[:: self._knot_spacing].log().unsqueeze(1)
-        self.log_gain.copy_(knot.expand_as(self.log_gain))
-        self.log_inverse_gain.copy_(-self.log_gain)
-        spread = gain.unsqueeze(1) * deviation
-        reach = ACTIVATION_MAX / ACTIVATION_STEPS
-        exponent = torch.log2(3.5 * spread / reach).ceil().clamp(0, EXPONENT_MAX)
-        self.exponent.copy_(exponent)
-        index_step = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
-        base = torch.round(torch.log(spread / SCALE_MIN) / index_step)
-        self.base_scale.copy_(base.clamp(4, SCALE_COUNT - 1))
-
-    @property
-    def _knot_spacing(self) -> int:
-        return (self.arch.anchors - 1) // (self.arch.knots - 1)
-
-    def at_level(self, table: Tensor, anchor: Tensor) -> Tensor:
-        """Interpolate rows of a ``(knots, c)`` table at levels ``(n,)``: ``(n, c, 1, 1)``."""
-        position = anchor / self._knot_spacing
-        low = position.floor().clamp(max=self.arch.knots - 2)
-        share = (position - low).unsqueeze(1)
-        low = low.long()
-        rows = table[low] * (1 - share) + table[low + 1] * share
-        return rows[:, :, None, None]
-
-    def gained(self, y: Tensor, anchor: Tensor) -> Tensor:
-        """Scale y so that the quantiser's step at this level is 1."""
-        return y * self.at_level(self.log_gain, anchor).exp()
-
-    def ungained(self, y_hat: Tensor, anchor: Tensor) -> Tensor:
-        """Undo `gained`, by separately learned gains."""
-        return y_hat * self.at_level(self.log_inverse_gain, anchor).exp()
-
-    def hyper_latent(self, y: Tensor, anchor: Tensor) -> Tensor:
-        """Return z, centred for its level and not yet rounded, from gained latents."""
-        e = self.exponent[anchor.round().long()][:, :, None, None]
-        reach = ACTIVATION_MAX / ACTIVATION_STEPS
-        v = (y * torch.exp2(-e)).clamp(-reach, reach)
-        return self.h_a(v) + self.at_level(self.z_shift, anchor)
-
-    def features(self, z_hat: Tensor, anchor: Tensor) -> Tensor:
-        """Run the exact hyper-synthesis at the anchor nearest to the level."""
-        level = self.at_level(self.level_features, anchor.round())
-        return self.h_s(z_hat, snap(level * ACTIVATION_STEPS))
-
-    def z_scale_index(self, anchor: Tensor) -> Tensor:
-        """Return the scale index of each hyper-latent's channel, ``(n, Nz, 1, 1)``."""
-        index = SCALE_SHIFT * self.at_level(self.z_scale, anchor.round())
-        index = round_straight_through(index)
-        return clip_inward(index, 1, SCALE_COUNT - 1)
-
-    def context_pass(self, index: int) -> ContextPass:
-        """Return one of the context passes, as what it is."""
-        module = self.context[index]
-        if not isinstance(module, ContextPass):
-            raise TypeError(f"context pass {index} is a {type(module).__name__}")
-        return module
-
-    def predict(
-        self, index: int, features: Tensor, y_hat: Tensor, anchor: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Run context pass `index`: mean (in eighths) and scale index of every latent."""
-        rows = anchor.round().long()
-        factor = torch.exp2(self.exponent[rows])[:, :, None, None]
-        context = snap(y_hat * ACTIVATION_STEPS / factor)
-        mean, offset = self.context_pass(index)(features, context)
-        mean = round_straight_through(mean * factor * (MEAN_STEPS / ACTIVATION_STEPS))
-        mean = mean.clamp(-MEAN_MAX, MEAN_MAX) / MEAN_STEPS
-        scale = round_straight_through(offset / SCALE_SHIFT)
-        scale = scale + self.base_scale[rows][:, :, None, None]
-        return mean, clip_inward(scale, 0, SCALE_COUNT - 1)
-
-    def code(self, y: Tensor, features: Tensor, anchor: Tensor) -> Coded:
-        """Quantise gained latents pass by pass, as the file's coder does."""
-        y_hat = torch.zeros_like(y)
-        residual, scale_index = torch.zeros_like(y), torch.zeros_like(y)
-        for index, mask in enumerate(self.masks(y.shape[2], y.shape[3], y.device)):
-            mean, scale = self.predict(index, features, y_hat, anchor)
-            r = y - mean
-            # A latent of the smallest scale is not coded: it is its mean.
-            coded = round_straight_through(r) * (scale.detach() > 0)
-            y_hat = torch.where(mask, mean + coded, y_hat)
-            residual = torch.where(mask, r, residual)
-            scale_index = torch.where(mask, scale, scale_index)
-        return Coded(y_hat, residual, scale_index)
-
-    def masks(self, height: int, width: int, device: torch.device) -> Tensor:
-        """Return which latents each pass codes, ``(4, M, height, width)`` bool.
-
-        Latent (c, i, j) belongs to pass ``(c mod 4) xor (2 (i mod 2) + (j mod 2))``: at each place
-        every pass codes a quarter of the channels, and in each channel a quarter of the places.
-        """
-        rows = torch.arange(height, device=device)[:, None] % 2
-        columns = torch.arange(width, device=device)[None, :] % 2
-        group = torch.arange(self.arch.latent, device=device)[:, None, None] % self.arch.passes
-        turn = torch.bitwise_xor(group, 2 * rows + columns)
-        return turn == torch.arange(self.arch.passes, device=device)[:, None, None, None]
-
-    def forward(self, x: Tensor, anchor: Tensor) -> dict[str, Tensor]:
-        """Train-time pass: image ``(n, 3, h, w)``, sides multiples of 64, and levels ``(n,)``.
-
-        Returns:
-            ``x_hat`` (n, 3, h, w), ``residual`` and ``scale_index`` (n, M, h/16, w/16), ``z`` and
-            ``z_scale_index`` (n, Nz, h/64, w/64) and (n, Nz, 1, 1), ``y_hat``.
-        """
-        y = self.gained(self.g_a(x), anchor)
-        z = self.hyper_latent(y, anchor)
-        with torch.autocast(x.device.type, enabled=False):
-            features = self.features(self.round_z(z), anchor)
-            coded = self.code(y, features, anchor)
-        x_hat = self.g_s(self.ungained(coded.y_hat, anchor))
-        return {
-            "x_hat": x_hat,
-            "y_hat": coded.y_hat,
-            "residual": coded.residual,
-            "scale_index": coded.scale_index,
-            "z": z,
-            "z_scale_index": self.z_scale_index(anchor),
-        }
-
-    @staticmethod
-    def round_z(z: Tensor) -> Tensor:
-        """Return z_hat: whole numbers in the range of an activation."""
-        reach = ACTIVATION_MAX / ACTIVATION_STEPS
-        return round_straight_through(z).clamp(-reach, reach)

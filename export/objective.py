@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from export.architecture import SCALE_COUNT, SCALE_MAX, SCALE_MIN
-from export.networks import Model
+from export.architecture import SCALE_LOG_STEP, SCALE_MIN
+from export.model import Model
 
 LIKELIHOOD_MIN = 2.0**-26
 """About what the escape code costs; also keeps the logarithm finite."""
@@ -36,8 +36,7 @@ class RateDistortion:
 
 def bits(value: Tensor, scale_index: Tensor) -> Tensor:
     """Return -log2 of a zero-mean Gaussian's mass in [value - 1/2, value + 1/2]."""
-    step = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
-    inverse = torch.exp(-scale_index * step) * (math.sqrt(0.5) / SCALE_MIN)
+    inverse = torch.exp(-scale_index * SCALE_LOG_STEP) * (math.sqrt(0.5) / SCALE_MIN)
     magnitude = value.abs()
     upper = torch.erfc((magnitude - 0.5) * inverse)
     lower = torch.erfc((magnitude + 0.5) * inverse)
@@ -58,7 +57,7 @@ def rate_distortion(out: dict[str, Tensor], x: Tensor, *, hard: bool) -> RateDis
     z_index = out["z_scale_index"].expand_as(z)
     if hard:
         bits_y = bits(residual.round(), out["scale_index"]) * (out["scale_index"] > 0)
-        bits_z = bits(z.round(), z_index)
+        bits_z = bits(Model.round_z(z), z_index)
         x_hat = x_hat.clamp(0, 1)
     else:
         bits_y = bits(residual + torch.rand_like(residual) - 0.5, out["scale_index"])

@@ -19,19 +19,13 @@ import torch
 from onnx import TensorProto
 from torch import Tensor, nn
 
-from export.architecture import PATCH, PIXEL_UNIT, SCALE_COUNT
+from export.architecture import PIXEL_UNIT
 from export.dyadic import ACTIVATION_MAX, ACTIVATION_STEPS, LEAKY_SLOPE, DyadicConv
-from export.networks import (
-    MEAN_MAX,
-    MEAN_STEPS,
-    SCALE_SHIFT,
-    TRANSFORM_SLOPE,
-    Block,
-    Conv,
-    Depthwise,
-    Model,
-)
+from export.model import MEAN_MAX, MEAN_STEPS, SCALE_SHIFT, Model
+from export.networks import TRANSFORM_SLOPE, Block, Conv, Depthwise
 from export.onnx_graph import Array, Graph
+from vaecodec.bundle import ANCHORS, PASSES, PATCH
+from vaecodec.tables import SCALE_COUNT
 
 
 def build_graphs(model: Model) -> dict[str, onnx.ModelProto]:
@@ -43,7 +37,7 @@ def build_graphs(model: Model) -> dict[str, onnx.ModelProto]:
         "prior.onnx": writer.prior(),
         "decoder.onnx": writer.decoder(),
     }
-    for index in range(model.arch.passes):
+    for index in range(PASSES):
         graphs[f"context_{index}.onnx"] = writer.context(index)
     return {
         name: graph.model({"vaecodec.graph": name.removesuffix(".onnx")})
@@ -58,7 +52,7 @@ def anchor_tables(model: Model) -> dict[str, Array]:
     ``log_gain``, ``log_inverse_gain``, ``z_shift`` float32; ``level_features`` float32 in steps;
     ``z_scale_index`` uint8; ``exponent``, ``base_scale`` as trained.
     """
-    anchors = torch.arange(model.arch.anchors, dtype=torch.float32)
+    anchors = torch.arange(ANCHORS, dtype=torch.float32)
 
     def expand(table: Tensor) -> Tensor:
         return model.at_level(table, anchors).flatten(1)
@@ -200,8 +194,7 @@ class _Writer:
     def _interpolate(self, g: Graph, name: str, level: str) -> str:
         """Return the row of an anchor table at a fractional level, ``(1, c, 1, 1)``."""
         table = g.constant(name, self.tables[name].astype(np.float32))
-        last = self.model.arch.anchors - 2
-        low = g.op("Min", g.op("Floor", level), g.scalar(last))
+        low = g.op("Min", g.op("Floor", level), g.scalar(ANCHORS - 2))
         share = g.op("Sub", level, low)
         index = g.op("Cast", low, to=TensorProto.INT64)
         one = g.constant("one", np.array(1, np.int64))

@@ -49,10 +49,14 @@ class Graph:
         return names
 
     def constant(self, name: str, value: Array) -> str:
-        """Add an initialiser as it is."""
-        if name not in self._initialisers:
-            tensor = numpy_helper.from_array(np.ascontiguousarray(value), name)
-            self._initialisers[name] = tensor
+        """Add an initialiser as it is; the same one may be asked for again.
+
+        Raises:
+            ValueError: another one has this name.
+        """
+        tensor = numpy_helper.from_array(np.asarray(value, order="C"), name)
+        if self._initialisers.setdefault(name, tensor) != tensor:
+            raise ValueError(f"{self.name} has two initialisers named {name}")
         return name
 
     def scalar(self, value: float) -> str:

@@ -6,13 +6,16 @@ interrupted continues to the same weights as one that was not.
 
 from __future__ import annotations
 
-import csv
+import math
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -21,20 +24,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from export.architecture import PATCH, PIXEL_UNIT
+from export.architecture import PIXEL_UNIT
 from export.data import Crops, read_images
 from export.dyadic import DyadicConv
+from export.log import VALIDATION_FIELDS, Log, append_rows, drop_rows_after, plot
+from export.model import Model
 from export.muon import Muon
-from export.networks import Conv, Model
+from export.networks import Conv
 from export.objective import RateDistortion, loss, rate_distortion
 from export.recipe import Recipe, Training
+from vaecodec.bundle import ANCHORS, PATCH
 
 PCA_PATCHES = 30_000
 VALIDATION_IMAGES = 16
 VALIDATION_CROP = 256
+VALIDATION_BATCH = 8
 VALIDATION_ANCHORS = (0, 12, 24, 36, 48, 63)
 LOG_EVERY = 50
 CHECKPOINT = "checkpoint.pt"
+LOG = "log.csv"
+VALIDATION = "validation.csv"
 
 
 @dataclass
@@ -132,10 +141,11 @@ def load(path: Path, training: Training | None = None) -> tuple[Recipe, State]:
     state.model.load_state_dict(content["model"])
     state.averaged.load_state_dict(content["averaged"])
     for optimizer, saved in zip(state.optimizers, content["optimizers"], strict=True):
-        fresh = [group["base_lr"] for group in optimizer.param_groups]
+        keys = ("base_lr", "weight_decay")
+        fresh = [{key: group[key] for key in keys} for group in optimizer.param_groups]
         optimizer.load_state_dict(saved)
-        for group, rate in zip(optimizer.param_groups, fresh, strict=True):
-            group["base_lr"] = rate
+        for group, settings in zip(optimizer.param_groups, fresh, strict=True):
+            group.update(settings)
     state.step, state.seconds = content["step"], content["seconds"]
     return recipe, state
 
@@ -150,7 +160,7 @@ def averaged_model(path: Path) -> tuple[Recipe, Model, int, float]:
 
 
 class Trainer:
-    """One training run in a folder: log.csv, validation.csv, curve.png, checkpoint.pt."""
+    """One training run in a folder: checkpoint.pt, log.csv, validation.csv, curve.png."""
 
     def __init__(
         self,
@@ -172,84 +182,96 @@ class Trainer:
         self.validation = validation
 
     def run(self) -> None:
-        """Train to the recipe's last step; write a checkpoint on the way, at the end and on ^C."""
-        training, state = self.recipe.training, self.state
-        main = self.accelerator.is_main_process
-        saved = time.monotonic()
-        with self._progress() as progress:
-            task = progress.add_task("train", total=training.steps, completed=state.step, note="")
-            log = _Log(self.folder / "log.csv")
-            try:
-                while state.step < training.steps:
-                    began = time.monotonic()
-                    measured, norm = self.step()
-                    state.seconds += time.monotonic() - began
-                    images = training.batch * self.accelerator.num_processes
-                    log.add(state.step, measured, norm, images, time.monotonic() - began)
-                    progress.update(task, completed=state.step, note=log.note)
-                    if main and state.step % LOG_EVERY == 0:
-                        log.write(training.rate_factor(state.step))
-                    if main and state.step % training.validate_every == 0:
-                        self.validate()
-                    if main and time.monotonic() - saved > 60 * training.checkpoint_minutes:
-                        save(self.folder / CHECKPOINT, self.recipe, state)
-                        saved = time.monotonic()
-            finally:
-                if main:
-                    save(self.folder / CHECKPOINT, self.recipe, state)
+        """Train to the recipe's last step, or until SIGINT or SIGTERM.
 
-    def step(self) -> tuple[RateDistortion, float]:
-        """Take one optimiser step; return what it measured and the gradient's norm."""
+        A checkpoint is written on the way and at the end, always between two steps.
+        """
+        training, state = self.recipe.training, self.state
+        for name in (LOG, VALIDATION):
+            drop_rows_after(self.folder / name, state.step)
+        log = Log(self.folder / LOG)
+        images = training.batch * self.accelerator.num_processes
+        saved = time.monotonic()
+        with self._progress() as progress, _stop_on_signal() as stop:
+            task = progress.add_task("train", total=training.steps, completed=state.step, note="")
+            while state.step < training.steps and not self._any(stop.is_set()):
+                began = time.monotonic()
+                log.add(*self.step(), images)
+                state.seconds += time.monotonic() - began
+                progress.update(task, completed=state.step, note=log.note())
+                if not self.accelerator.is_main_process:
+                    continue
+                if state.step % LOG_EVERY == 0:
+                    log.write(state.step, training.rate_factor(state.step))
+                if state.step % training.validate_every == 0:
+                    self.validate()
+                if time.monotonic() - saved > 60 * training.checkpoint_minutes:
+                    save(self.folder / CHECKPOINT, self.recipe, state)
+                    saved = time.monotonic()
+        if self.accelerator.is_main_process:
+            save(self.folder / CHECKPOINT, self.recipe, state)
+
+    def step(self) -> tuple[float, RateDistortion, float]:
+        """Take one optimiser step; return its loss, what it measured and the gradient's norm.
+
+        Raises:
+            FloatingPointError: the gradient is not finite; the weights are still those before.
+        """
         training, state = self.recipe.training, self.state
         rank = self.accelerator.process_index
         x = self.crops.get(state.step, rank).to(self.device).float().div(255)
         x = x.contiguous(memory_format=torch.channels_last)
         torch.manual_seed((training.seed * 1_000_003 + state.step) * 1_009 + rank)
-        anchor = (torch.rand(len(x)) * (self.recipe.model.anchors - 1)).to(self.device)
+        anchor = (torch.rand(len(x)) * (ANCHORS - 1)).to(self.device)
         factor = training.rate_factor(state.step)
         for optimizer in state.optimizers:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
-        autocast = (
-            torch.autocast(self.device.type, dtype=torch.bfloat16)
-            if training.autocast == "bfloat16"
-            else nullcontext()
-        )
-        with autocast:
+        bfloat16 = training.autocast == "bfloat16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16):
             out = self.network(x, anchor)
         measured = rate_distortion(out, x, hard=False)
-        self.accelerator.backward(loss(state.model, measured, anchor))
-        norm = nn.utils.clip_grad_norm_(state.model.parameters(), training.clip_norm)
+        objective = loss(state.model, measured, anchor)
+        self.accelerator.backward(objective)
+        norm = float(nn.utils.clip_grad_norm_(state.model.parameters(), training.clip_norm))
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"the gradient of step {state.step:,} is not finite")
         for optimizer in state.optimizers:
             optimizer.step()
         state.averaged.update_parameters(state.model)
         state.step += 1
-        return measured, float(norm)
+        return float(objective.detach()), measured, norm
 
     @torch.no_grad()
     def validate(self) -> None:
         """Measure the averaged weights on held-out images, on hard symbols; log and plot."""
         rows: list[list[float]] = []
-        model = self.state.averaged.module
         for level in VALIDATION_ANCHORS:
-            parts = [
-                _detached(
-                    rate_distortion(
-                        model(x, torch.full((len(x),), float(level), device=x.device)), x, hard=True
-                    )
-                )
-                for x in self._validation_batches()
-            ]
-            bpp = torch.cat([bits for bits, _ in parts]).mean()
-            psnr = (10 * torch.log10(255**2 / torch.cat([mse for _, mse in parts]))).mean()
-            rows.append([self.state.step, level, round(float(bpp), 5), round(float(psnr), 4)])
-        append_rows(self.folder / "validation.csv", ("step", "anchor", "bpp", "psnr_db"), rows)
-        plot(self.folder)
+            bpp, psnr = self._validate_at(float(level))
+            rows.append([self.state.step, level, round(bpp, 5), round(psnr, 4)])
+        append_rows(self.folder / VALIDATION, VALIDATION_FIELDS, rows)
+        plot(self.folder / VALIDATION, self.folder / "curve.png")
 
-    def _validation_batches(self) -> Iterator[Tensor]:
-        for batch in self.validation.split(8):
-            yield batch.to(self.device).float().div(255)
+    def _validate_at(self, level: float) -> tuple[float, float]:
+        """Return the mean rate (bpp) and PSNR (dB) at one level."""
+        rates: list[Tensor] = []
+        errors: list[Tensor] = []
+        for batch in self.validation.split(VALIDATION_BATCH):
+            x = batch.to(self.device).float().div(255)
+            anchor = torch.full((len(x),), level, device=self.device)
+            measured = rate_distortion(self.state.averaged.module(x, anchor), x, hard=True)
+            rates.append(measured.bpp)
+            errors.append(measured.mse)
+        psnr = 10 * torch.log10(255**2 / torch.cat(errors))
+        return float(torch.cat(rates).mean()), float(psnr.mean())
+
+    def _any(self, flag: bool) -> bool:
+        """Tell whether a flag is set in any process, so that all of them stop together."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        count = self.accelerator.reduce(torch.tensor(float(flag), device=self.device))
+        return bool(torch.as_tensor(count) > 0)
 
     def _progress(self) -> Progress:
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
@@ -257,8 +279,26 @@ class Trainer:
         return Progress(*columns, TimeRemainingColumn(), disable=not shown)
 
 
-def _detached(measured: RateDistortion) -> tuple[Tensor, Tensor]:
-    return measured.bpp, measured.mse
+@contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    """Yield an event that the first SIGINT or SIGTERM sets; a second one acts as usual."""
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def request(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        restore()
+
+    for number in before:
+        signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        restore()
 
 
 def _move_optimizers(optimizers: list[torch.optim.Optimizer], device: torch.device) -> None:
@@ -282,76 +322,3 @@ def validation_crops(sources: list[Path]) -> Tensor:
     if not crops:
         raise ValueError(f"no image of {VALIDATION_CROP} pixels a side in the validation data")
     return torch.stack(crops)
-
-
-class _Log:
-    """Means over the steps since the last row of log.csv."""
-
-    FIELDS = ("step", "rate_factor", "bpp", "psnr_db", "gradient_norm", "images_per_s", "seconds")
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.note = ""
-        self._clear()
-
-    def _clear(self) -> None:
-        self.count, self.images, self.elapsed = 0, 0, 0.0
-        self.bpp, self.psnr, self.norm = 0.0, 0.0, 0.0
-
-    def add(
-        self, step: int, measured: RateDistortion, norm: float, images: int, elapsed: float
-    ) -> None:
-        self.step = step
-        self.count += 1
-        self.images += images
-        self.elapsed += elapsed
-        self.bpp += float(measured.bpp.detach().mean())
-        self.psnr += float((10 * torch.log10(255**2 / measured.mse.detach())).mean())
-        self.norm += norm
-        speed = self.images / self.elapsed
-        rate, quality = self.bpp / self.count, self.psnr / self.count
-        self.note = f"{rate:.3f} bpp  {quality:.2f} dB  {speed:.1f} images/s"
-
-    def write(self, factor: float) -> None:
-        n = self.count
-        means = (
-            self.bpp / n,
-            self.psnr / n,
-            self.norm / n,
-            self.images / self.elapsed,
-            self.elapsed,
-        )
-        row = [self.step, round(factor, 5), *(round(value, 5) for value in means)]
-        append_rows(self.path, self.FIELDS, [row])
-        self._clear()
-
-
-def append_rows(path: Path, fields: tuple[str, ...], rows: list[list[float]]) -> None:
-    """Append to a CSV file, with a header where it is new."""
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(fields)
-        writer.writerows(rows)
-
-
-def plot(folder: Path) -> None:
-    """Draw the rate-distortion curves of the first, middle and last validations to curve.png."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    with (folder / "validation.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    steps = sorted({int(row["step"]) for row in rows})
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for step in sorted({steps[0], steps[len(steps) // 2], steps[-1]}):
-        points = [(float(r["bpp"]), float(r["psnr_db"])) for r in rows if int(r["step"]) == step]
-        axes.plot(*zip(*points, strict=True), marker="o", label=f"step {step:,}")
-    axes.set(xlabel="bits per pixel", ylabel="PSNR (dB)", xscale="log", title="validation")
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend()
-    figure.savefig(folder / "curve.png", dpi=120)
-    plt.close(figure)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,16 +19,18 @@ from PIL import Image
 from export.bundle_weights import read_model
 from export.dyadic import ACTIVATION_MAX, ACTIVATION_STEPS, EXACT_STEPS, WEIGHT_MAX
 from export.fixed_point import evaluate
-from export.networks import MEAN_MAX, MEAN_STEPS, Model
+from export.model import MEAN_MAX, MEAN_STEPS, Model
 from export.onnx_graph import Array
-from vaecodec.bundle import Bundle, find_bundle
+from vaecodec.bundle import PASSES, Bundle, find_bundle
 from vaecodec.entropy import SymbolModels
+from vaecodec.errors import VaecodecError
 from vaecodec.image import to_array, to_planes
 from vaecodec.prior import Prior
 from vaecodec.runtime import scalar_inputs
 from vaecodec.tables import FREQUENCY_BITS, SCALE_COUNT, load_tables
 
-LEVELS = (0, 16 * 256, 32 * 256, 48 * 256, 63 * 256)
+LEVELS = (0, 10 * 256 + 77, 32 * 256, 48 * 256 + 200, 63 * 256)
+"""The ends, and between them whole anchors and fractions on either side of one half."""
 CROP = 256
 PIXEL_TOLERANCE = 1 / 255
 """Largest difference in x_hat between ONNX Runtime and PyTorch: one step of a file's pixels."""
@@ -35,6 +38,7 @@ LATENT_TOLERANCE = 0.02
 """The same in y, in units of 16 grey levels: float16 weights stand against themselves, so only
 the order of summation differs."""
 ADVERSARIAL_SIDE = 8
+Z_REACH = ACTIVATION_MAX / ACTIVATION_STEPS
 
 
 @dataclass(frozen=True)
@@ -59,28 +63,29 @@ class Latents:
 def verify(folder: Path, images: list[Path]) -> Iterator[Finding]:
     """Check a bundle; `images` are photographs for real latents and for the clipped shares."""
     bundle = find_bundle(folder)
-    yield from _guard("hashes", lambda: _hashes(bundle))
-    yield from _guard("proof obligation", lambda: _proofs(bundle))
-    yield from _guard("entropy tables", lambda: _tables(bundle))
+    for check, run in (("hashes", _hashes), ("proof obligation", _proofs), ("tables", _tables)):
+        finding = _attempt(check, partial(run, bundle))
+        yield finding
+        if not finding.passed:
+            return
     model = read_model(folder)
     planes = [_read_planes(path) for path in images]
     real = [_latents(model, x, level) for x in planes for level in LEVELS]
-    yield from _guard("ONNX against PyTorch", lambda: _transforms(bundle, model, planes))
-    yield from _guard("exact graphs, real input", lambda: _exact(bundle, real))
-    hostile = _adversarial(model)
-    yield from _guard("exact graphs, adversarial input", lambda: _exact(bundle, hostile))
-    yield from _guard("known answer", lambda: _known_answer(bundle))
+    yield _attempt("ONNX against PyTorch", partial(_transforms, bundle, model, planes))
+    yield _attempt("exact graphs, real input", partial(_exact, bundle, real))
+    yield _attempt("exact graphs, adversarial input", partial(_exact, bundle, _adversarial(model)))
+    yield _attempt("known answer", partial(_known_answer, bundle))
     for level in LEVELS:
         at_level = [latents for latents in real if latents.level == level]
         yield Finding(f"clipped at level {level}", True, _clipped(bundle, model, at_level))
 
 
-def _guard(check: str, run: Callable[[], str]) -> Iterator[Finding]:
-    """Turn a check's failure into a finding, so that the others still run."""
+def _attempt(check: str, run: Callable[[], str]) -> Finding:
+    """Run a check; what it raises is what it found."""
     try:
-        yield Finding(check, True, run())
-    except (ValueError, ArithmeticError) as error:
-        yield Finding(check, False, str(error))
+        return Finding(check, True, run())
+    except (ValueError, ArithmeticError, VaecodecError) as error:
+        return Finding(check, False, str(error))
 
 
 def _hashes(bundle: Bundle) -> str:
@@ -89,7 +94,7 @@ def _hashes(bundle: Bundle) -> str:
 
 
 def _exact_graphs(bundle: Bundle) -> dict[str, onnx.ModelProto]:
-    names = ["prior.onnx", *(f"context_{index}.onnx" for index in range(bundle.passes))]
+    names = ["prior.onnx", *(f"context_{index}.onnx" for index in range(PASSES))]
     return {name: onnx.load_model_from_string(bundle.read(name)) for name in names}
 
 
@@ -113,15 +118,27 @@ def _proofs(bundle: Bundle) -> str:
             if bound.max() >= EXACT_STEPS:
                 raise ValueError(f"{file}: {name} may reach {bound.max():,.0f} steps, over 2^24")
             largest, channels = max(largest, float(bound.max())), channels + len(k)
+        _check_rows(file, stored)
         convolutions = sum(node.op_type == "Conv" for node in graph.graph.node)
         if convolutions != sum(key.endswith(".scale") for key in stored):
             raise ValueError(f"{file} holds a convolution that is not dyadic")
     return f"{channels:,} channels, largest sum {largest:,.0f} of {EXACT_STEPS:,} steps"
 
 
+def _check_rows(file: str, stored: dict[str, Array]) -> None:
+    """Check the tables over levels: whole numbers, or powers of two, in every row."""
+    for name in ("level_features", "base_scale"):
+        table = stored.get(name, np.zeros(1))
+        if np.any(table != np.rint(table)) or np.abs(table).max() > ACTIVATION_MAX:
+            raise ValueError(f"{file}: {name} is not of whole numbers up to {ACTIVATION_MAX}")
+    for name in ("shrink", "grow"):
+        if np.any(np.frexp(stored.get(name, np.ones(1)))[0] != 0.5):
+            raise ValueError(f"{file}: {name} is not of powers of two")
+
+
 def _tables(bundle: Bundle) -> str:
     """Probe both sides of every boundary of every table, through the coder itself."""
-    tables = load_tables(bundle.read("tables.npz"), bundle.anchors, bundle.hyper_channels)
+    tables = load_tables(bundle.read("tables.npz"), bundle.hyper_channels)
     models, stream = SymbolModels(tables), cast("Any", constriction).stream
     probes = 0
     for index in range(1, SCALE_COUNT):
@@ -158,21 +175,31 @@ def _latents(model: Model, planes: Array, level: int) -> Latents:
 
 @torch.no_grad()
 def _transforms(bundle: Bundle, model: Model, planes: list[Array]) -> str:
-    worst_y = worst_x = 0.0
+    """Compare encoder, hyper-analysis and decoder with PyTorch."""
+    worst = {"y": 0.0, "z": 0.0, "x_hat": 0.0}
+
+    def compare(name: str, expected: torch.Tensor, found: Array) -> None:
+        worst[name] = max(worst[name], float(np.abs(found - expected.numpy()).max()))
+
     for x in planes:
         y = model.g_a(torch.from_numpy(x))
-        (found,) = _run(bundle, "encoder.onnx", {"x": x})
-        worst_y = max(worst_y, float(np.abs(found - y.numpy()).max()))
+        compare("y", y, _run(bundle, "encoder.onnx", {"x": x})[0])
         for level in LEVELS:
-            anchor = torch.tensor([level / 256])
-            y_hat = model.gained(y, anchor).round()
+            anchor, scalars = torch.tensor([level / 256]), scalar_inputs(level)
+            gained = model.gained(y, anchor)
+            found, z = _run(bundle, "hyper.onnx", {"y": y.numpy(), **scalars})
+            compare("y", gained, found)
+            # Before rounding, which would turn any small difference into a whole one.
+            compare("z", model.hyper_latent(gained, anchor).clamp(-Z_REACH, Z_REACH), z)
+            y_hat = gained.round()
             x_hat = model.g_s(model.ungained(y_hat, anchor)).clamp(0, 1)
-            inputs = {"y_hat": y_hat.numpy(), **scalar_inputs(level)}
-            (found,) = _run(bundle, "decoder.onnx", inputs)
-            worst_x = max(worst_x, float(np.abs(found - x_hat.numpy()).max()))
-    if worst_y > LATENT_TOLERANCE or worst_x > PIXEL_TOLERANCE:
-        raise ValueError(f"y differs by {worst_y:.2g}, x_hat by {worst_x:.2g}")
-    return f"y differs by at most {worst_y:.2g}, x_hat by {worst_x:.2g}"
+            (found,) = _run(bundle, "decoder.onnx", {"y_hat": y_hat.numpy(), **scalars})
+            compare("x_hat", x_hat, found)
+    limits = {"y": LATENT_TOLERANCE, "z": 0.5 + LATENT_TOLERANCE, "x_hat": PIXEL_TOLERANCE}
+    detail = ", ".join(f"{name} {difference:.2g}" for name, difference in worst.items())
+    if any(worst[name] > limit for name, limit in limits.items()):
+        raise ValueError(f"they differ by {detail}")
+    return f"they differ by at most {detail} (z is rounded in one of them)"
 
 
 def _run(
@@ -259,7 +286,7 @@ def _clipped(bundle: Bundle, model: Model, cases: list[Latents]) -> str:
     at_scale: list[float] = []
     for case in cases:
         inputs = {"features": case.features, "y_hat": case.y_hat, **scalar_inputs(case.level)}
-        mean, scale = _run(bundle, f"context_{bundle.passes - 1}.onnx", inputs)
+        mean, scale = _run(bundle, f"context_{PASSES - 1}.onnx", inputs)
         at_mean.append(float(np.mean(np.abs(mean) >= MEAN_MAX / MEAN_STEPS)))
         at_scale.append(float(np.mean(scale == SCALE_COUNT - 1)))
     shares = {

@@ -16,15 +16,20 @@ from typing import TYPE_CHECKING, Any
 from vaecodec.errors import (
     FormatError,
     ImageError,
+    InputError,
     LimitError,
     ModelError,
+    OutputError,
     OutputExistsError,
     RuntimeUnavailableError,
     VaecodecError,
 )
+from vaecodec.limits import Limits
 from vaecodec.rate import DEFAULT_QUALITY
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from PIL import Image
 
     from vaecodec.codec import Codec
@@ -35,8 +40,11 @@ __all__ = [
     "Codec",
     "FormatError",
     "ImageError",
+    "InputError",
     "LimitError",
+    "Limits",
     "ModelError",
+    "OutputError",
     "OutputExistsError",
     "RuntimeUnavailableError",
     "VaecodecError",
@@ -47,7 +55,9 @@ __all__ = [
 
 def encode(image: Image.Image, *, quality: float = DEFAULT_QUALITY) -> bytes:
     """Compress an image with the bundle `base`; see `Codec.encode`."""
-    return _codec("base").encode(image, quality=quality)
+    from vaecodec.bundle import find_bundle
+
+    return _codec(find_bundle("base").path).encode(image, quality=quality)
 
 
 def decode(data: bytes) -> Image.Image:
@@ -55,14 +65,14 @@ def decode(data: bytes) -> Image.Image:
     from vaecodec.bundle import find_by_id
     from vaecodec.container import read_header
 
-    return _codec(find_by_id(read_header(data).model_id).name).decode(data)
+    return _codec(find_by_id(read_header(data).model_id).path).decode(data)
 
 
 @lru_cache(maxsize=2)
-def _codec(bundle: str) -> Codec:
+def _codec(folder: Path) -> Codec:
     from vaecodec.codec import Codec
 
-    return Codec(bundle)
+    return Codec(folder)
 
 
 def __getattr__(name: str) -> Any:

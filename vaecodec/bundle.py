@@ -11,12 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from vaecodec.container import MODEL_ID_BYTES
 from vaecodec.errors import ModelError, ModelMismatchError, ModelNotFoundError
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
-MODEL_ID_BYTES = 8
+PASSES = 4
+"""Context passes: the order of coding is a 2x2 pattern."""
+ANCHORS = 64
+"""Quality levels with tables of their own: a file's level counts 1/256 between them."""
+PATCH = 16
+"""Pixels per latent, along each side."""
+HYPER_STRIDE = 4
+"""Latents per hyper-latent, along each side."""
 MODELS = Path(__file__).parent / "models"
+_FIXED = {"passes": PASSES, "anchors": ANCHORS, "patch": PATCH, "hyper_stride": HYPER_STRIDE}
 
 
 @dataclass(frozen=True)
@@ -29,8 +38,6 @@ class Bundle:
         version: of the weights.
         latent_channels: M of y.
         hyper_channels: Nz of z.
-        passes: context passes.
-        anchors: quality levels with tables of their own.
         files: sha256 in hexadecimal by file name.
         decoding_files: those that decide what a file decodes to, in the order of their hash.
         known_answer: sha256 of the exact graphs' outputs on the known-answer input.
@@ -41,8 +48,6 @@ class Bundle:
     version: str
     latent_channels: int
     hyper_channels: int
-    passes: int
-    anchors: int
     files: dict[str, str]
     decoding_files: tuple[str, ...]
     known_answer: str
@@ -78,14 +83,14 @@ def model_id(hashes: dict[str, str]) -> bytes:
 
 
 def find_bundle(name_or_path: str | Path) -> Bundle:
-    """Return the bundle in a folder, or the installed one of that name.
+    """Return the installed bundle of that name, or else the bundle in that folder.
 
     Raises:
         ModelNotFoundError: there is none.
         ModelError: its manifest is not valid.
     """
     given = Path(name_or_path)
-    for path in (given, MODELS / given) if len(given.parts) == 1 else (given,):
+    for path in (MODELS / given, given) if len(given.parts) == 1 else (given,):
         if (path / MANIFEST).is_file():
             return _read_manifest(path)
     names = ", ".join(bundle.name for bundle in installed()) or "none"
@@ -114,7 +119,10 @@ def find_by_id(wanted: bytes) -> Bundle:
 
 def bundle_name(wanted: bytes) -> str | None:
     """Return the name of the installed bundle with this model id, if there is one."""
-    return next((bundle.name for bundle in installed() if bundle.model_id == wanted), None)
+    try:
+        return find_by_id(wanted).name
+    except ModelNotFoundError:
+        return None
 
 
 def _read_manifest(path: Path) -> Bundle:
@@ -122,10 +130,8 @@ def _read_manifest(path: Path) -> Bundle:
         fields = cast("dict[str, Any]", json.loads((path / MANIFEST).read_text("utf-8")))
         if fields["format"] != MANIFEST_FORMAT:
             raise ModelError(f"the bundle {path} is of format {fields['format']}, not 1")
-        shapes = {
-            name: int(fields[name])
-            for name in ("latent_channels", "hyper_channels", "passes", "anchors")
-        }
+        fixed = {name: fields[name] for name in _FIXED}
+        shapes = {name: int(fields[name]) for name in ("latent_channels", "hyper_channels")}
         files = {str(name): str(digest) for name, digest in fields["files"].items()}
         bundle = Bundle(
             path=path,
@@ -138,6 +144,8 @@ def _read_manifest(path: Path) -> Bundle:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"the manifest of the bundle {path} is not valid: {error!r}") from error
+    if fixed != _FIXED:
+        raise ModelError(f"the bundle {path} is of another kind: {fixed}, not {_FIXED}")
     if min(shapes.values()) < 1 or not set(bundle.decoding_files) <= set(files):
         raise ModelError(f"the manifest of the bundle {path} is not valid")
     return bundle

@@ -16,15 +16,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecodec.bundle import Bundle, find_bundle
+from vaecodec.bundle import HYPER_STRIDE, PATCH, Bundle, find_bundle
 from vaecodec.container import BIT_DEPTH, Container, Header, pack, unpack
 from vaecodec.entropy import SymbolModels, SymbolReader, SymbolWriter
-from vaecodec.errors import ModelMismatchError, RuntimeUnavailableError
-from vaecodec.image import PATCH, from_planes, to_array, to_planes
+from vaecodec.errors import ModelMismatchError
+from vaecodec.image import from_planes, to_array, to_planes
 from vaecodec.limits import DEFAULT_LIMITS, Limits
-from vaecodec.prior import HYPER_STRIDE, Prior
+from vaecodec.prior import Prior
 from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
-from vaecodec.runtime import Network, nearest_anchor, scalar_inputs
+from vaecodec.runtime import (
+    Network,
+    load_onnxruntime,
+    memory_errors,
+    nearest_anchor,
+    scalar_inputs,
+)
 from vaecodec.tables import load_tables
 
 if TYPE_CHECKING:
@@ -85,15 +91,11 @@ class Codec:
         self.bundle = bundle if isinstance(bundle, Bundle) else find_bundle(bundle)
         self.limits = limits
         self._device, self._threads = device, threads
-        tables = load_tables(
-            self.bundle.read("tables.npz"), self.bundle.anchors, self.bundle.hyper_channels
-        )
+        load_onnxruntime(device)
+        tables = load_tables(self.bundle.read("tables.npz"), self.bundle.hyper_channels)
         self._models = SymbolModels(tables)
-        self._prior = Prior(self.bundle, device, threads)
-        if device != "cpu" and self._prior.known_answer() != self.bundle.known_answer:
-            raise RuntimeUnavailableError(
-                f"the device {device} does not compute the prior exactly: use --device cpu"
-            )
+        # Small, and on a CPU exact for images of every shape.
+        self._prior = Prior(self.bundle, threads)
         self._networks: dict[str, Network] = {}
 
     def encode(
@@ -113,8 +115,25 @@ class Codec:
         Raises:
             ImageError: the image is of a kind that cannot be encoded.
             LimitError: it is larger than the limits.
+            InsufficientMemoryError: it is larger than this machine can encode.
             ValueError: `quality` is out of range.
         """
+        with memory_errors():
+            return self._encode(image, quality, trace)
+
+    def decode(self, data: bytes, *, trace: Trace | None = None) -> Image.Image:
+        """Decompress the bytes of a `.vaec` file to an image.
+
+        Raises:
+            FormatError: the data is damaged or not a `.vaec` file.
+            LimitError: the image is larger than the limits.
+            InsufficientMemoryError: it is larger than this machine can decode.
+            ModelMismatchError: the file was made with another bundle.
+        """
+        with memory_errors():
+            return self._decode(data, trace or Trace())
+
+    def _encode(self, image: Image.Image, quality: float, trace: Trace | None) -> bytes:
         measured = trace is not None
         trace = trace or Trace()
         level = level_of_quality(quality)
@@ -139,15 +158,7 @@ class Codec:
         header = Header(width, height, mode, BIT_DEPTH, level, self.bundle.model_id)
         return pack(Container(header, payload), self.limits)
 
-    def decode(self, data: bytes, *, trace: Trace | None = None) -> Image.Image:
-        """Decompress the bytes of a `.vaec` file to an image.
-
-        Raises:
-            FormatError: the data is damaged or not a `.vaec` file.
-            LimitError: the image is larger than the limits.
-            ModelMismatchError: the file was made with another bundle.
-        """
-        trace = trace or Trace()
+    def _decode(self, data: bytes, trace: Trace) -> Image.Image:
         container = unpack(data, self.limits)
         header = container.header
         if header.model_id != self.bundle.model_id:

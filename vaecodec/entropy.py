@@ -24,7 +24,7 @@ from vaecodec.errors import ChecksumError, CorruptError, TruncatedError
 from vaecodec.tables import FREQUENCY_SUM, SCALE_COUNT, Tables
 
 RESIDUAL_MAX = 1 << 20
-"""Residuals beyond this are no latents of any image; the writer clips, the reader refuses."""
+"""No latent of any image is further from its mean: an encoder clips, a reader refuses."""
 
 # The package carries no type stubs.
 _stream: Any = cast("Any", constriction).stream
@@ -64,12 +64,14 @@ class SymbolWriter:
         """Time spent here so far."""
 
     def add(self, residuals: Residuals, index: Indices) -> None:
-        """Add one group, both ``(n,)`` in raster order; symbols of index 0 are not coded."""
+        """Add one group, both ``(n,)`` in raster order; symbols of index 0 are not coded.
+
+        Magnitudes are at most `RESIDUAL_MAX`.
+        """
         start = time.perf_counter()
         order = np.argsort(index, kind="stable")
         counts = np.bincount(index, minlength=SCALE_COUNT)
-        coded = residuals[order[counts[0] :]].clip(-RESIDUAL_MAX, RESIDUAL_MAX)
-        self._groups.append((coded.astype(np.int32, copy=False), counts))
+        self._groups.append((residuals[order[counts[0] :]], counts))
         self.seconds += time.perf_counter() - start
 
     def ideal_bits(self) -> float:
@@ -162,6 +164,8 @@ class SymbolReader:
         if value is None:
             raise CorruptError("the latents' escape bytes end too early")
         magnitude = limit + 1 + (value >> 1)
+        if magnitude > RESIDUAL_MAX:
+            raise CorruptError("an escaped latent is out of range")
         return -magnitude if value & 1 else magnitude
 
     def close(self) -> None:
@@ -202,12 +206,12 @@ def _write_escapes(out: bytearray, values: Residuals, limit: int) -> None:
 
 
 def _read_escapes(data: bytes) -> Iterator[int]:
-    """Yield the LEB128 integers of `data`, each at most ``2 * RESIDUAL_MAX``."""
+    """Yield the LEB128 integers of `data`, of at most four bytes each."""
     value = shift = 0
     for byte in data:
         value |= (byte & 0x7F) << shift
         shift += 7
-        if value > 2 * RESIDUAL_MAX + 1 or shift > 28:
+        if shift > 28:
             raise CorruptError("an escaped latent is out of range")
         if byte < 0x80:
             yield value

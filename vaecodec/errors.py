@@ -14,6 +14,7 @@
     │   └── ModelMismatchError             a bundle, but not the one that is needed
     ├── RuntimeUnavailableError         4  a run-time package or device is missing
     ├── LimitError                      5  a size exceeds a configured limit
+    ├── InsufficientMemoryError         5  this machine has not the memory (also MemoryError)
     └── OutputError                     6  an output cannot be written
         └── OutputExistsError              it exists, and overwriting was not asked for
 
@@ -136,6 +137,12 @@ class LimitError(VaecodecError):
 
     def __str__(self) -> str:
         return f"{self.what} is {self.value:,}, over the limit of {self.limit:,}"
+
+
+class InsufficientMemoryError(VaecodecError, MemoryError):
+    """This machine has not the memory that an image of this size takes."""
+
+    exit_code = ExitCode.LIMIT
 
 
 class OutputError(VaecodecError):

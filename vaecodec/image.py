@@ -16,12 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from vaecodec.bundle import PATCH
 from vaecodec.container import MAGIC, Mode
 from vaecodec.errors import ImageError, VaecodecError
 from vaecodec.limits import DEFAULT_LIMITS, Limits
-
-PATCH = 16
-"""Pixels per latent along each side: what `to_planes` pads to."""
 
 _SUGGESTED_SUFFIXES = ".png, .tif, .webp, .bmp, .ppm, .jpg"
 # Pillow's defaults would throw away what the codec kept: JPEG at 75 with halved chroma, WebP at 80.

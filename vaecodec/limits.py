@@ -32,21 +32,21 @@ class Limits:
     # padded to the 64 px of a hyper-latent, so the longest one becomes 2**16 * 64 = 4.2 MP.
     max_side: int = 2**16
 
-    # 268 MP, a square of 16,384 px, above the sensors on sale (150 MP). As 8-bit RGB it takes
-    # 3 * 2**28 = 805 MB, which a machine of 4 GB still holds.
-    max_pixels: int = 2**28
+    # 33 MP, above most cameras. The networks see the whole image at once and take about 210 bytes
+    # for each pixel, so this is 7 GB: what a machine of 8 GB can just do.
+    max_pixels: int = 2**25
 
     # One chunk of latents, one of alpha, three of metadata: a writer needs about five. 256 leaves
     # room for private ancillary ones, and costs a reader at most 256 small objects.
     max_chunks: int = 2**8
 
-    # 2**29 * 8 / 2**28 = 16 bits per pixel for the largest image: six times what photographs take
-    # at the highest level (2.5), and twice an alpha plane that does not compress at all (8).
-    max_chunk_bytes: int = 2**29
+    # 2**26 * 8 / 2**25 = 16 bits per pixel for the largest image: four times what photographs take
+    # at the highest level (4), and twice an alpha plane that does not compress at all (8).
+    max_chunk_bytes: int = 2**26
 
-    # 1 GiB: the largest image uncompressed (3 * 2**28 bytes, 805 MB) and 268 MB beside it, as
-    # source files such as BMP and TIFF come under this limit too.
-    max_file_bytes: int = 2**30
+    # 2.5 times the largest image uncompressed at 16 bits per sample (6 * 2**25 bytes, 201 MB), as
+    # source files such as TIFF, which may hold layers, come under this limit too.
+    max_file_bytes: int = 2**29
 
     def __post_init__(self) -> None:
         limits = (

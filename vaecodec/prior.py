@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecodec.bundle import Bundle
-from vaecodec.entropy import SymbolReader, SymbolWriter
+from vaecodec.bundle import HYPER_STRIDE, PASSES, Bundle
+from vaecodec.entropy import RESIDUAL_MAX, SymbolReader, SymbolWriter
 from vaecodec.runtime import Network, Tensor, scalar_inputs
 
-HYPER_STRIDE = 4
 KNOWN_ANSWER_SIDE = 64
 """Latents a side of the known-answer input: a segment of 1,024 pixels."""
 
@@ -34,13 +33,13 @@ class Prediction:
 class Prior:
     """Hyper-synthesis and context passes of one bundle."""
 
-    def __init__(self, bundle: Bundle, device: str = "cpu", threads: int | None = None) -> None:
-        """Load the graphs; see `Network` for the arguments and errors."""
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        """Load the graphs, on the CPU; see `Network` for the errors."""
         self._bundle = bundle
-        self._features = Network(bundle.read("prior.onnx"), device, threads)
+        self._features = Network(bundle.read("prior.onnx"), threads=threads)
         self._passes = [
-            Network(bundle.read(f"context_{index}.onnx"), device, threads)
-            for index in range(bundle.passes)
+            Network(bundle.read(f"context_{index}.onnx"), threads=threads)
+            for index in range(PASSES)
         ]
 
     def features(self, z_hat: NDArray[np.float32], level: int, shape: tuple[int, int]) -> Tensor:
@@ -55,10 +54,11 @@ class Prior:
         """Add the residuals of gained latents ``(1, M, h, w)`` to `writer`, pass by pass."""
         y_hat = np.zeros_like(y)
         flat, flat_hat = y.reshape(-1), y_hat.reshape(-1)
-        for index in range(self._bundle.passes):
+        for index in range(PASSES):
             expected = self._predict(index, features, y_hat, level)
             residual = np.rint(flat[expected.places] - expected.mean)
             residual[expected.scale == 0] = 0
+            residual = residual.clip(-RESIDUAL_MAX, RESIDUAL_MAX)
             flat_hat[expected.places] = expected.mean + residual
             writer.add(residual.astype(np.int32), expected.scale)
 
@@ -68,7 +68,7 @@ class Prior:
         """Return y_hat ``(1, M, h, w)``, its residuals taken from `reader`."""
         y_hat = np.zeros((1, self._bundle.latent_channels, *shape), np.float32)
         flat_hat = y_hat.reshape(-1)
-        for index in range(self._bundle.passes):
+        for index in range(PASSES):
             expected = self._predict(index, features, y_hat, level)
             flat_hat[expected.places] = expected.mean + reader.take(expected.scale)
         return y_hat
@@ -80,11 +80,12 @@ class Prior:
         z_hat = (_pattern(shape) % 65 - 32).astype(np.float32)
         features = self.features(z_hat, level, (side, side))
         y_hat = (_pattern((1, self._bundle.latent_channels, side, side)) % 8001 - 4000) / 8
-        digest = hashlib.sha256(features.tobytes())
+        digest = hashlib.sha256()
+        digest.update(_value_bytes(features))
         for network in self._passes:
             inputs = {"features": features, "y_hat": y_hat.astype(np.float32)}
             for output in network({**inputs, **scalar_inputs(level)}):
-                digest.update(output.tobytes())
+                digest.update(_value_bytes(output))
         return digest.hexdigest()
 
     def _predict(self, index: int, features: Tensor, y_hat: Tensor, level: int) -> Prediction:
@@ -99,8 +100,13 @@ def pass_places(index: int, shape: tuple[int, ...]) -> NDArray[np.intp]:
     channels, height, width = shape
     rows, columns = np.arange(height) % 2, np.arange(width) % 2
     parity = (2 * rows[:, None] + columns).astype(np.uint8)
-    group = (np.arange(channels) % 4).astype(np.uint8)
+    group = (np.arange(channels) % PASSES).astype(np.uint8)
     return np.flatnonzero((group[:, None, None] ^ parity) == index)
+
+
+def _value_bytes(values: Tensor) -> bytes:
+    """Return the bytes of numbers whose zeros may have come with either sign."""
+    return (values + values.dtype.type(0)).tobytes()
 
 
 def _pattern(shape: tuple[int, ...]) -> NDArray[np.int64]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecodec.errors import ModelError, RuntimeUnavailableError
+from vaecodec.errors import InsufficientMemoryError, ModelError, RuntimeUnavailableError
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 DEVICES = tuple(PROVIDERS)
@@ -33,9 +34,11 @@ class Network:
             RuntimeUnavailableError: ONNX Runtime or the device is missing.
             ModelError: the graph is not valid.
         """
-        ort = _onnxruntime(device)
+        ort = load_onnxruntime(device)
         options = ort.SessionOptions()
         options.log_severity_level = 4
+        # An arena for each of a bundle's sessions would keep the peak of each: a third more in all.
+        options.enable_cpu_mem_arena = False
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
@@ -53,7 +56,29 @@ class Network:
     def __call__(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
         """Run the graph; names that it does not take are passed over."""
         fed = {name: value for name, value in inputs.items() if name in self._inputs}
-        return self._session.run(None, fed)
+        try:
+            return self._session.run(None, fed)
+        except Exception as error:  # whose classes are private to ONNX Runtime
+            if isinstance(error, MemoryError) or "alloc" in str(error):
+                raise MemoryError from error
+            raise ModelError(f"a graph of the bundle failed: {error}") from error
+
+
+@contextmanager
+def memory_errors() -> Generator[None]:
+    """Turn a failed allocation inside into an error of this package.
+
+    Raises:
+        InsufficientMemoryError: instead of MemoryError.
+    """
+    try:
+        yield
+    except InsufficientMemoryError:
+        raise
+    except MemoryError as error:
+        raise InsufficientMemoryError(
+            "this machine has not enough memory for an image of this size"
+        ) from error
 
 
 def scalar_inputs(level: int) -> dict[str, Tensor]:
@@ -69,7 +94,12 @@ def nearest_anchor(level: int) -> int:
     return (level + 128) >> 8
 
 
-def _onnxruntime(device: str) -> Any:
+def load_onnxruntime(device: str) -> Any:
+    """Return the module onnxruntime, which supports a device.
+
+    Raises:
+        RuntimeUnavailableError: it does not, or is missing, or there are two of it.
+    """
     if device not in PROVIDERS:
         known = ", ".join(DEVICES)
         raise RuntimeUnavailableError(f"no device is called {device} (known: {known})")

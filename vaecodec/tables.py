@@ -6,7 +6,7 @@ A bundle's `tables.npz` holds
     frequencies    (total,) uint32   for each index from 1 on, its 2R + 2 frequencies in turn:
                                      residuals -R .. R, then the escape; each >= 1, sum 2^24
     scales         (64,) float64     the standard deviations behind them, for estimates alone
-    z_scale_index  (anchors, Nz) uint8   scale index of each hyper-latent's channel
+    z_scale_index  (64, Nz) uint8        scale index of each hyper-latent's channel
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vaecodec.bundle import ANCHORS
 from vaecodec.errors import ModelError
 
 FREQUENCY_BITS = 24
@@ -34,7 +35,7 @@ class Tables:
         reach: ``(64,)`` int64, R of each scale index.
         frequencies: for each scale index, ``(2R + 2,)`` uint32 (empty for index 0).
         scales: ``(64,)`` float64.
-        z_scale_index: ``(anchors, Nz)`` uint8, in 1..63.
+        z_scale_index: ``(64, Nz)`` uint8, in 1..63, a row for each anchor.
     """
 
     reach: NDArray[np.int64]
@@ -58,7 +59,7 @@ class Tables:
         return total
 
 
-def load_tables(data: bytes, anchors: int, hyper_channels: int) -> Tables:
+def load_tables(data: bytes, hyper_channels: int) -> Tables:
     """Parse and check the bytes of a `tables.npz`.
 
     Raises:
@@ -74,7 +75,7 @@ def load_tables(data: bytes, anchors: int, hyper_channels: int) -> Tables:
         raise ModelError(f"the bundle's tables cannot be read: {error}") from error
     if reach.shape != (SCALE_COUNT,) or scales.shape != (SCALE_COUNT,) or flat.dtype != np.uint32:
         raise ModelError("the bundle's tables have the wrong shape or type")
-    if z_scale_index.shape != (anchors, hyper_channels) or z_scale_index.dtype != np.uint8:
+    if z_scale_index.shape != (ANCHORS, hyper_channels) or z_scale_index.dtype != np.uint8:
         raise ModelError("the bundle's tables of hyper-latents have the wrong shape or type")
     if reach[0] != 0 or z_scale_index.min() < 1 or z_scale_index.max() >= SCALE_COUNT:
         raise ModelError("the bundle's tables use scale indices out of range")

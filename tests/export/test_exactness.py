@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
-from support import SAMPLES
+from support import SAMPLES, TINY_RECIPE
 
+from export.bundle import write_bundle
 from export.fixed_point import InexactError, evaluate
+from export.model import Model
 from export.onnx_graph import Graph
+from export.recipe import Recipe
 from export.verify import verify
 from vaecodec.bundle import MANIFEST, MODELS
 
@@ -73,6 +77,22 @@ def test_verify_finds_a_prior_that_answers_otherwise(tiny_bundle: Path, tmp_path
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
     change_initialiser(folder, "prior.onnx", "h_s.project.bias", lambda a: a + np.float32(1))
     assert not outcome(folder)["known answer"]
+
+
+def test_a_bundle_never_replaces_another_folder(tmp_path: Path):
+    (tmp_path / "photograph.jpg").write_bytes(b"dear")
+    with pytest.raises(ValueError, match="not a bundle"):
+        write_bundle(Model(Recipe.from_dict(TINY_RECIPE).model), tmp_path, "x", {})
+    assert (tmp_path / "photograph.jpg").read_bytes() == b"dear"
+
+
+def test_an_unproven_layer_is_not_exported(tmp_path: Path):
+    model = Model(Recipe.from_dict(TINY_RECIPE).model)
+    with torch.no_grad():
+        model.h_s.project.bias.fill_(2.0**20)
+    with pytest.raises(ValueError, match=r"not exact in h_s\.project"):
+        write_bundle(model, tmp_path / "new", "x", {})
+    assert not (tmp_path / "new").exists()
 
 
 def test_graphs_hold_nothing_of_their_maker(tiny_bundle: Path):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +14,10 @@ from PIL import Image
 from support import SAMPLES, TINY_RECIPE
 from typer.testing import CliRunner
 
-from export.__main__ import app
+from export.__main__ import RECIPES, app
 from export.bundle_weights import read_weights
 from export.data import Crops, read_images
+from export.log import append_rows, drop_rows_after
 from export.muon import Muon, orthogonalise
 from export.recipe import Recipe, Training
 from export.train import CHECKPOINT, Trainer, load, start, validation_crops
@@ -72,14 +75,14 @@ def test_resuming_gives_the_weights_of_no_interruption(crops: Crops, tmp_path: P
     interrupted = trainer(RECIPE, crops, parts)
     ordinary_step = interrupted.step
 
-    def step_or_stop():
+    def step_with_a_signal():
         if interrupted.state.step == 9:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
         return ordinary_step()
 
-    interrupted.step = step_or_stop
-    with pytest.raises(KeyboardInterrupt):
-        interrupted.run()
+    interrupted.step = step_with_a_signal
+    interrupted.run()
+    assert interrupted.state.step == 10
     trainer(RECIPE, crops, parts).run()
     expected, found = weights(whole), weights(parts)
     assert expected.keys() == found.keys()
@@ -102,6 +105,29 @@ def test_a_checkpoint_is_never_half_written(
     with pytest.raises(OSError, match="no space"):
         trainer(RECIPE, crops, tmp_path).run()
     assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_a_gradient_that_is_not_finite_keeps_the_checkpoint(crops: Crops, tmp_path: Path):
+    run = trainer(
+        replace(RECIPE, training=replace(RECIPE.training, decay_steps=0)), crops, tmp_path
+    )
+    run.run()
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    longer = replace(RECIPE, training=replace(RECIPE.training, steps=30))
+    resumed = trainer(longer, crops, tmp_path)
+    with torch.no_grad():
+        resumed.state.model.g_a.linear[0, 0] = torch.nan
+    with pytest.raises(FloatingPointError, match="step 20"):
+        resumed.run()
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_rows_of_steps_taken_again_are_dropped(tmp_path: Path):
+    path = tmp_path / "log.csv"
+    append_rows(path, ("step", "bpp"), [[10, 1.5], [20, 1.25], [30, 1.0]])
+    drop_rows_after(path, 20)
+    assert path.read_text() == "step,bpp\n10,1.5\n20,1.25\n"
+    drop_rows_after(tmp_path / "none.csv", 20)
 
 
 def test_the_schedule():
@@ -209,6 +235,9 @@ def test_the_command_line_trains_resumes_exports_and_verifies(tmp_path: Path):
     train = ("train", "--data", str(PHOTOGRAPH), "--run", str(run), "--recipe", str(recipe))
     call(*train, "--cpu", "--steps", "12")
     assert "resuming" in call(*train, "--cpu")
+    other = runner.invoke(app, [*train[:-1], str(RECIPES / "base.toml")])
+    assert isinstance(other.exception, ValueError)
+    assert "another [model]" in str(other.exception)
     assert "20 steps" in call("onnx", str(run), str(bundle))
     report = call("verify", str(bundle), "--images", str(PHOTOGRAPH))
     assert "FAIL" not in report

@@ -75,6 +75,8 @@ def test_a_missing_file_is_refused(copy: Path):
         {"format": 2},
         {"passes": 0},
         {"passes": "four"},
+        {"anchors": 32},
+        {"hyper_channels": "many"},
         {"files": {}},
         {"files": None},
         {"decoding_files": 3},

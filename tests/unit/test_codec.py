@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from vaecodec.container import pack, unpack
 from vaecodec.errors import (
     FormatError,
     ImageError,
+    InsufficientMemoryError,
     LimitError,
     ModelMismatchError,
     RuntimeUnavailableError,
@@ -58,6 +61,24 @@ def test_every_sample_comes_back(base: Codec, path: Path):
     assert fidelities == sorted(fidelities)
     assert fidelities[0] > 19
     assert fidelities[2] > 32
+
+
+@pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda path: path.stem)
+def test_every_sample_is_better_than_a_jpeg_of_its_size(base: Codec, path: Path):
+    with Image.open(path) as image:
+        image.load()
+    data = base.encode(image, quality=40)
+    ours = psnr_db(np.asarray(image), np.asarray(base.decode(data)))
+    theirs = 0.0
+    for quality in range(1, 96):
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality, optimize=True)
+        if len(buffer.getvalue()) > len(data):
+            break
+        with Image.open(buffer) as decoded:
+            theirs = psnr_db(np.asarray(image), np.asarray(decoded))
+    assert theirs > 20
+    assert ours > theirs
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -175,6 +196,32 @@ def test_devices_that_are_not_there_are_not_replaced_in_silence(tiny_bundle: Pat
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         with pytest.raises(RuntimeUnavailableError, match="pip"):
             Codec(tiny_bundle, device="cuda")
+
+
+def test_too_little_memory_is_said_so(codec: Codec, monkeypatch: pytest.MonkeyPatch):
+    data = codec.encode(photograph(30, 30))
+
+    def numpy_fails(*_: object) -> None:
+        raise MemoryError
+
+    def onnxruntime_fails(*_: object) -> None:
+        raise RuntimeError("Failed to allocate memory for requested buffer of size 99")
+
+    for fails in (numpy_fails, onnxruntime_fails):
+        broken = Codec(codec.bundle)
+        broken.decode(data)
+        monkeypatch.setattr(broken._networks["decoder"], "_session", type("S", (), {"run": fails}))
+        with pytest.raises(InsufficientMemoryError, match="memory"):
+            broken.decode(data)
+
+
+def test_a_folder_of_the_bundles_name_is_not_the_bundle(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shutil.copytree(tiny_bundle, tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    assert Codec("base").bundle.name == "base"
+    assert Codec(tmp_path / "base").bundle.name == "tiny"
 
 
 def test_the_package_level_functions():

@@ -10,10 +10,10 @@ def test_defaults():
     assert Limits() == DEFAULT_LIMITS
     assert dataclasses.asdict(DEFAULT_LIMITS) == {
         "max_side": 65_536,
-        "max_pixels": 268_435_456,
+        "max_pixels": 33_554_432,
         "max_chunks": 256,
-        "max_chunk_bytes": 536_870_912,
-        "max_file_bytes": 1_073_741_824,
+        "max_chunk_bytes": 67_108_864,
+        "max_file_bytes": 536_870_912,
     }
 
 

@@ -44,7 +44,7 @@ def test_frequencies_are_the_gaussian_mass(scale: float):
 
 
 def test_what_is_built_loads(arrays: dict[str, np.ndarray]):
-    tables = load_tables(packed(arrays), 64, 4)
+    tables = load_tables(packed(arrays), 4)
     np.testing.assert_allclose(tables.scales, scale_table())
     np.testing.assert_array_equal(tables.z_scale_index, Z_INDEX)
     assert len(tables.frequencies[0]) == 0
@@ -70,10 +70,10 @@ def test_building_twice_gives_the_same_bytes():
 def test_broken_tables_are_refused(arrays: dict[str, np.ndarray], name, change, message):
     arrays[name] = change(arrays[name])
     with pytest.raises(ModelError, match=message):
-        load_tables(packed(arrays), 64, 4)
+        load_tables(packed(arrays), 4)
 
 
 @pytest.mark.parametrize("data", [b"", b"not a zip", b"PK\x03\x04 nor this"])
 def test_no_archive_is_refused(data: bytes):
     with pytest.raises(ModelError, match="cannot be read"):
-        load_tables(data, 64, 4)
+        load_tables(data, 4)
