@@ -181,12 +181,18 @@ class Codec:
         reader = SymbolReader(self._models, payload)
         z_shape = (1, self.bundle.hyper_channels, *(-(-side // HYPER_STRIDE) for side in shape))
         with trace.stage("prior"):
+            reader.require(z_shape[2] * z_shape[3] * self._least_bits_of_z(level))
             z = reader.take(self._z_scale_index(level, z_shape)).reshape(z_shape)
             features = self._prior.features(z.astype(np.float32), level, shape)
             y_hat = self._prior.read(shape, features, level, reader)
             reader.close()
         trace.move("prior", "entropy", reader.seconds)
         return y_hat
+
+    def _least_bits_of_z(self, level: int) -> float:
+        """Return what the hyper-latents of one place take at least."""
+        tables = self._models.tables
+        return tables.least_bits(tables.z_scale_index[nearest_anchor(level)])
 
     def _z_scale_index(self, level: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Return the scale index of every hyper-latent ``(1, Nz, h, w)``, flat."""

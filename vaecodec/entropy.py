@@ -29,7 +29,7 @@ RESIDUAL_MAX = 1 << 20
 # The package carries no type stubs.
 _stream: Any = cast("Any", constriction).stream
 _PREFIX = struct.Struct("<II")
-_WORD_BYTES = 4
+_WORD_BITS = 32
 
 Residuals = NDArray[np.int32]
 Indices = NDArray[np.uint8]
@@ -119,8 +119,9 @@ class SymbolReader:
         """
         if len(payload) < _PREFIX.size:
             raise TruncatedError("the latents end before their first symbol")
-        self._crc_stored, word_count = _PREFIX.unpack_from(payload)
-        end = _PREFIX.size + _WORD_BYTES * word_count
+        self._crc_stored, self._word_count = _PREFIX.unpack_from(payload)
+        word_count: int = self._word_count
+        end = _PREFIX.size + _WORD_BITS // 8 * word_count
         if end > len(payload):
             raise TruncatedError("the latents end inside their words")
         words = np.frombuffer(payload, "<u4", word_count, _PREFIX.size).astype(np.uint32)
@@ -132,6 +133,18 @@ class SymbolReader:
         self._crc = 0
         self.seconds = 0.0
         """Time spent here so far."""
+
+    def require(self, bits: float) -> None:
+        """Refuse a payload whose words hold less than half of what the symbols take at least.
+
+        An exhausted coder gives symbols without end. This is seen before anything is set aside
+        for an image that a few bytes claim to hold.
+
+        Raises:
+            CorruptError: they do.
+        """
+        if 2 * _WORD_BITS * (self._word_count + 2) < bits:
+            raise CorruptError("the latents are too short for an image of this size")
 
     def take(self, index: Indices) -> Residuals:
         """Decode the group whose scale indices, ``(n,)`` in raster order, are these.

@@ -43,6 +43,12 @@ class Tables:
     scales: NDArray[np.float64]
     z_scale_index: NDArray[np.uint8]
 
+    def least_bits(self, index: NDArray[np.uint8]) -> float:
+        """Return the bits that symbols of these scale indices take if each is the likeliest."""
+        likeliest = np.array([table.max(initial=1) for table in self.frequencies])
+        bits = FREQUENCY_BITS - np.log2(likeliest)
+        return float(bits[index].sum())
+
     def ideal_bits(self, residuals: NDArray[np.int32], index: NDArray[np.uint8]) -> float:
         """Return the bits that the model itself expects the symbols to cost.
 

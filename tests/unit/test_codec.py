@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from PIL import Image
 
 import vaecodec
 from vaecodec.codec import Codec, Trace
-from vaecodec.container import pack, unpack
+from vaecodec.container import Container, Header, Mode, pack, unpack
 from vaecodec.errors import (
+    CorruptError,
     FormatError,
     ImageError,
     InsufficientMemoryError,
@@ -22,6 +24,7 @@ from vaecodec.errors import (
 )
 from vaecodec.limits import Limits
 from vaecodec.metrics import psnr_db
+from vaecodec.runtime import Network
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 PHOTOGRAPHS = sorted(path for path in SAMPLES.iterdir() if path.suffix in (".jpg", ".png"))
@@ -167,6 +170,15 @@ def test_damage_below_valid_checksums_is_refused(codec: Codec):
         damaged = pack(type(container)(container.header, bytes(payload)))
         with pytest.raises(FormatError):
             codec.decode(damaged)
+
+
+def test_a_few_bytes_do_not_claim_a_large_image(base: Codec, monkeypatch: pytest.MonkeyPatch):
+    """An empty coder gives symbols for ever; it is refused before any network runs."""
+    monkeypatch.setattr(Network, "__call__", lambda *_: pytest.fail("a network was run"))
+    for level in (0, 8000, 63 * 256):
+        header = Header(8192, 4096, Mode.RGB, 8, level, base.bundle.model_id)
+        with pytest.raises(CorruptError, match="too short for an image of this size"):
+            base.decode(pack(Container(header, struct.pack("<IIII", 0, 2, 1, 1))))
 
 
 def test_another_model_is_named(codec: Codec, base: Codec):
