@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from export.bundle_weights import read_model
+from export.cost import DECODING, ENCODING, macs_per_pixel
 from export.dyadic import ACTIVATION_MAX, ACTIVATION_STEPS, EXACT_STEPS, WEIGHT_MAX
 from export.fixed_point import evaluate
 from export.model import MEAN_MAX, MEAN_STEPS, Model
@@ -68,6 +69,7 @@ def verify(folder: Path, images: list[Path]) -> Iterator[Finding]:
         yield finding
         if not finding.passed:
             return
+    yield _attempt("cost", partial(_cost, bundle))
     model = read_model(folder)
     planes = [_read_planes(path) for path in images]
     real = [_latents(model, x, level) for x in planes for level in LEVELS]
@@ -91,6 +93,11 @@ def _attempt(check: str, run: Callable[[], str]) -> Finding:
 def _hashes(bundle: Bundle) -> str:
     total = sum(len(bundle.read(name)) for name in bundle.files)
     return f"{len(bundle.files)} files, {total / 1e6:.2f} MB, model id {bundle.model_id.hex()}"
+
+
+def _cost(bundle: Bundle) -> str:
+    encoding, decoding = (macs_per_pixel(bundle, files) / 1000 for files in (ENCODING, DECODING))
+    return f"encoding {encoding:.1f} kMAC per pixel, decoding {decoding:.1f}"
 
 
 def _exact_graphs(bundle: Bundle) -> dict[str, onnx.ModelProto]:

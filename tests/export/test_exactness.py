@@ -13,12 +13,13 @@ from onnx import numpy_helper
 from support import SAMPLES, TINY_RECIPE
 
 from export.bundle import write_bundle
+from export.cost import macs_per_pixel
 from export.fixed_point import InexactError, evaluate
 from export.model import Model
 from export.onnx_graph import Graph
 from export.recipe import Recipe
 from export.verify import verify
-from vaecodec.bundle import MANIFEST, MODELS
+from vaecodec.bundle import MANIFEST, MODELS, find_bundle
 
 PHOTOGRAPH = SAMPLES / "astronaut-sign.jpg"
 
@@ -77,6 +78,14 @@ def test_verify_finds_a_prior_that_answers_otherwise(tiny_bundle: Path, tmp_path
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
     change_initialiser(folder, "prior.onnx", "h_s.project.bias", lambda a: a + np.float32(1))
     assert not outcome(folder)["known answer"]
+
+
+def test_cost_is_that_of_the_layers(tiny_bundle: Path):
+    """By hand, for 16 channels at 1/8 and 1/16, one block each, 32 latent channels."""
+    linear, stem, down, head = 768 * 32 / 256, 192 * 16 / 64, 4 * 16 * 16 / 256, 16 * 32 / 256
+    block = 8 * 16**2 + 9 * 16
+    expected = linear + stem + block / 64 + down + block / 256 + head
+    assert macs_per_pixel(find_bundle(tiny_bundle), ("encoder.onnx",)) == expected
 
 
 def test_a_bundle_never_replaces_another_folder(tmp_path: Path):
