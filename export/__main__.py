@@ -131,6 +131,8 @@ def main() -> None:
     """Run the command line; what the user can mend is said in one line."""
     try:
         app()
+    except ModuleNotFoundError as error:
+        sys.exit(f"export: error: {error.name} is missing (try: pip install -e '.[cpu,train]')")
     except (OSError, ValueError, VaecodecError) as error:
         sys.exit(f"export: error: {error}")
 

@@ -4,8 +4,9 @@
 >>> data = vaecodec.encode(image, quality=60)
 >>> image = vaecodec.decode(data)
 
-`Codec` does the same for a bundle and a device of choice. Every error derives from
-`VaecodecError`. Nothing heavy is imported before it is used.
+`Codec` does the same for a bundle and a device of choice. What is wrong with a file, an image or a
+model derives from `VaecodecError`; `vaecodec.errors` has them all. A wrong argument is a ValueError
+or TypeError. Nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations

@@ -133,9 +133,9 @@ def find_images(folder: str | Path) -> list[Path]:
     """
     try:
         entries = sorted(Path(folder).iterdir())
+        paths = [path for path in entries if path.suffix.lower() in _SUFFIXES and path.is_file()]
     except OSError as error:
         raise InputError(f"cannot read the folder {folder}: {error.strerror}") from error
-    paths = [path for path in entries if path.suffix.lower() in _SUFFIXES and path.is_file()]
     if not paths:
         raise InputError(f"there are no images in {folder} ({', '.join(sorted(_SUFFIXES))})")
     return paths

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -85,14 +86,19 @@ def model_id(hashes: dict[str, str]) -> bytes:
 def find_bundle(name_or_path: str | Path) -> Bundle:
     """Return the installed bundle of that name, or else the bundle in that folder.
 
+    A string without a separator is a name first; a path (`./base`, or a `Path`) is a folder.
+
     Raises:
         ModelNotFoundError: there is none.
         ModelError: its manifest is not valid.
     """
     given = Path(name_or_path)
-    for path in (MODELS / given, given) if len(given.parts) == 1 else (given,):
-        if (path / MANIFEST).is_file():
+    is_name = isinstance(name_or_path, str) and name_or_path == given.name
+    for path in (MODELS / given, given) if is_name else (given,):
+        if os.path.isfile(path / MANIFEST):
             return _read_manifest(path)
+    if os.path.exists(given):
+        raise ModelNotFoundError(f"{name_or_path} is no bundle: there is no {MANIFEST} in it")
     names = ", ".join(bundle.name for bundle in installed()) or "none"
     raise ModelNotFoundError(f"no bundle named {name_or_path} (installed: {names})")
 

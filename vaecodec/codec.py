@@ -11,10 +11,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from vaecodec.bundle import HYPER_STRIDE, PATCH, Bundle, find_bundle
 from vaecodec.container import BIT_DEPTH, Container, Header, pack, unpack
@@ -32,9 +32,6 @@ from vaecodec.runtime import (
     scalar_inputs,
 )
 from vaecodec.tables import load_tables
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 @dataclass
@@ -118,6 +115,8 @@ class Codec:
             InsufficientMemoryError: it is larger than this machine can encode.
             ValueError: `quality` is out of range.
         """
+        if not isinstance(image, Image.Image):
+            raise TypeError(f"image must be a PIL image, as Image.open gives, not {type(image)}")
         with memory_errors():
             return self._encode(image, quality, trace)
 
@@ -130,6 +129,8 @@ class Codec:
             InsufficientMemoryError: it is larger than this machine can decode.
             ModelMismatchError: the file was made with another bundle.
         """
+        if not isinstance(data, bytes):
+            raise TypeError(f"data must be the bytes of a file, not {type(data)}")
         with memory_errors():
             return self._decode(data, trace or Trace())
 

@@ -16,6 +16,7 @@ from vaecodec.errors import InputError, OutputError, OutputExistsError
 from vaecodec.limits import DEFAULT_LIMITS, Limits
 
 # Read in blocks: asking a pipe for `max_file_bytes` at once would set that much aside.
+_SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 _BLOCK_BYTES = 2**20
 
 
@@ -132,9 +133,15 @@ def check_output(target: Path, name: str, *, force: bool) -> None:
         OutputExistsError: If it exists, and replacing it is not allowed.
         OutputError: If it is a folder or no regular file, or its folder does not exist.
     """
-    if not target.parent.is_dir():
+    try:
+        folder_exists, exists = target.parent.is_dir(), target.exists()
+    except OSError as error:  # a folder that may not be searched, a name that is too long
+        raise OutputError(f"cannot write {name}: {_reason(error)}") from error
+    if name.endswith(_SEPARATORS):
+        raise OutputError(f"cannot write {name}: it names a folder")
+    if not folder_exists:
         raise OutputError(f"cannot write {name}: there is no folder {target.parent}")
-    if not target.exists() or _is_stream(target):
+    if not exists or _is_stream(target):
         return
     if target.is_dir():
         raise OutputError(f"cannot write {name}: it is a folder")
@@ -155,6 +162,8 @@ def _replace(target: Path, data: bytes) -> None:
             file.flush()
             # Without this a power cut could keep the rename and lose the content.
             os.fsync(file.fileno())
+        with contextlib.suppress(FileNotFoundError):  # what is replaced lends its permissions
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         os.replace(temporary, target)
     except BaseException:  # an interrupt must not leave the file behind either
         with contextlib.suppress(OSError):

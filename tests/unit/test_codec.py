@@ -194,6 +194,13 @@ def test_what_cannot_be_encoded_is_refused(codec: Codec):
         codec.encode(photograph(30, 30), quality=101)
 
 
+def test_wrong_arguments_are_named(codec: Codec):
+    with pytest.raises(TypeError, match="PIL image"):
+        codec.encode("photograph.jpg")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="bytes of a file"):
+        codec.decode("photograph.vaec")  # type: ignore[arg-type]
+
+
 def test_limits_hold_in_both_directions(tiny_bundle: Path, codec: Codec):
     small = Codec(tiny_bundle, limits=Limits(max_pixels=899))
     with pytest.raises(LimitError):
@@ -233,7 +240,8 @@ def test_a_folder_of_the_bundles_name_is_not_the_bundle(
     shutil.copytree(tiny_bundle, tmp_path / "base")
     monkeypatch.chdir(tmp_path)
     assert Codec("base").bundle.name == "base"
-    assert Codec(tmp_path / "base").bundle.name == "tiny"
+    for path in ("./base", Path("base"), tmp_path / "base"):
+        assert Codec(path).bundle.name == "tiny"
 
 
 def test_the_package_level_functions():

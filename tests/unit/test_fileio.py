@@ -9,7 +9,7 @@ import pytest
 
 from vaecodec import fileio
 from vaecodec.errors import InputError, LimitError, OutputError, OutputExistsError
-from vaecodec.fileio import read_bytes, write_atomic, write_stdout
+from vaecodec.fileio import check_output, read_bytes, write_atomic, write_stdout
 from vaecodec.limits import Limits
 
 ROOT = Path(__file__).parents[2]
@@ -301,3 +301,21 @@ def test_a_reader_that_goes_away_costs_one_clear_error():
         os.close(writer)
     # Without care Python fails once more while it flushes at exit: code 120 and a trace.
     assert (done.returncode, done.stderr) == (6, b"")
+
+
+def test_what_is_replaced_lends_its_permissions(tmp_path: Path):
+    target = tmp_path / "private.vaec"
+    target.write_bytes(b"old")
+    target.chmod(0o640)
+    write_atomic(target, DATA, force=True)
+    assert target.read_bytes() == DATA
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("name", ["absent/", "x" * 300])
+def test_names_that_no_file_can_have(tmp_path: Path, name: str):
+    with pytest.raises(OutputError):
+        check_output(tmp_path / name, str(tmp_path / name) + name[-1:], force=False)
+    with pytest.raises(OutputError):
+        write_atomic(f"{tmp_path}/{name}", DATA)
+    assert not list(tmp_path.iterdir())

@@ -41,9 +41,11 @@ def main() -> None:
     try:
         app(prog_name="vaecodec")
     except VaecodecError as error:
-        _fail(str(error), error.exit_code)
+        _fail(": ".join((*getattr(error, "__notes__", ()), str(error))), error.exit_code)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+    except OSError as error:
+        _fail(str(error), ExitCode.OUTPUT)
     except MemoryError:
         _fail("not enough memory for an image of this size", ExitCode.LIMIT)
     except Exception as error:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vaecodec.cli.console import note, put_json
+from vaecodec.cli.console import about, note, put_json
 from vaecodec.cli.options import BundleName, Force, Json, Output, Quiet, Source, Target, check_json
 from vaecodec.cli.paths import check_target, choose_target, write
 from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
@@ -58,7 +58,8 @@ def compress(
     from vaecodec.image import open_image
 
     data = read_bytes(source)
-    image = open_image(data)
+    with about(source):
+        image = open_image(data)
 
     from vaecodec.codec import Codec
     from vaecodec.container import read_header
@@ -66,7 +67,8 @@ def compress(
 
     codec = Codec(bundle)
     start = time.perf_counter()
-    coded = codec.encode(image, quality=quality)
+    with about(source):
+        coded = codec.encode(image, quality=quality)
     seconds = time.perf_counter() - start
     psnr_db = _psnr_after(codec, image, coded) if psnr else None
     write(target, coded, force=force)

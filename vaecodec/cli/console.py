@@ -7,9 +7,10 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, cast
 
+from vaecodec.errors import VaecodecError
 from vaecodec.fileio import write_stdout
 
 
@@ -26,6 +27,16 @@ def put_text(text: str) -> None:
     else:
         # `fsencode` gives back the bytes of a file's name that is not valid in any encoding.
         write_stdout(os.fsencode(text + "\n"))
+
+
+@contextlib.contextmanager
+def about(name: str) -> Generator[None]:
+    """Let the errors raised inside be shown with the name of the file that they are about."""
+    try:
+        yield
+    except VaecodecError as error:
+        error.add_note(name)
+        raise
 
 
 def put_json(value: object) -> None:

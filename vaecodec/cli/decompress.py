@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vaecodec.cli.console import note, put_json
+from vaecodec.cli.console import about, note, put_json
 from vaecodec.cli.options import Force, Json, Output, Quiet, Source, Target, check_json
 from vaecodec.cli.paths import STREAM, check_target, choose_target, write
 
@@ -52,7 +52,8 @@ def decompress(
     suffix = ".png" if target == STREAM else PurePath(target).suffix
     check_suffix(suffix)
     data = read_bytes(source)
-    header = read_header(data)
+    with about(source):
+        header = read_header(data)
     reference = _read_original(original, header) if original is not None else None
 
     from vaecodec.bundle import find_bundle, find_by_id
@@ -61,7 +62,8 @@ def decompress(
 
     codec = Codec(find_bundle(bundle) if bundle is not None else find_by_id(header.model_id))
     start = time.perf_counter()
-    image = codec.decode(data)
+    with about(source):
+        image = codec.decode(data)
     seconds = time.perf_counter() - start
     fidelity = None if reference is None else psnr_db(reference, to_array(image)[0])
     write(target, encode_image(image, suffix), force=force)
@@ -92,7 +94,9 @@ def _read_original(path: str, header: Header) -> NDArray[np.uint8]:
     from vaecodec.fileio import read_bytes
     from vaecodec.image import open_image, to_array
 
-    array, mode = to_array(open_image(read_bytes(path)))
+    data = read_bytes(path)
+    with about(path):
+        array, mode = to_array(open_image(data))
     height, width = array.shape[:2]
     if (width, height, mode) != (header.width, header.height, header.mode):
         raise ImageError(

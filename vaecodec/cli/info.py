@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vaecodec.cli.console import put_json, put_text
+from vaecodec.cli.console import about, put_json, put_text
 from vaecodec.cli.options import Json, Source
 
 
@@ -13,7 +13,9 @@ def info(source: Source, as_json: Json = False) -> None:
     """
     from vaecodec.fileio import read_bytes
 
-    facts = _read_facts(read_bytes(source))
+    data = read_bytes(source)
+    with about(source):
+        facts = _read_facts(data)
     if as_json:
         put_json({"file": source, **facts})
     else:

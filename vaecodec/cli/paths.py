@@ -34,8 +34,10 @@ def choose_target(source: str, positional: str | None, option: str | None, suffi
         return named
     if source == STREAM:
         return STREAM
+    if not source:
+        raise InputError("the name of the input is empty")
     path = Path(source)
-    if not path.name or path.is_dir():
+    if not path.name or os.path.isdir(source):
         raise InputError(f"cannot read {source}: it is a folder")
     return str(path.with_suffix(suffix))
 
@@ -57,7 +59,7 @@ def check_target(target: str, *, force: bool, source: str = STREAM) -> None:
             write_stdout(b"")  # which says why not
         return
     path = Path(target)
-    if source != STREAM and path.is_file() and _is_same(source, path):
+    if source != STREAM and _is_same(source, path):
         raise OutputError(f"{target} is the input itself: name another output")
     check_output(path, target, force=force)
 
@@ -77,5 +79,5 @@ def write(target: str, data: bytes, *, force: bool) -> None:
 def _is_same(source: str, path: Path) -> bool:
     try:
         return os.path.samefile(source, path)
-    except OSError:  # the input does not exist, which is said when it is read
+    except OSError:  # one does not exist or cannot be seen, which is said when it is used
         return False
