@@ -115,7 +115,7 @@ class Codec:
             InsufficientMemoryError: it is larger than this machine can encode.
             ValueError: `quality` is out of range.
         """
-        if not isinstance(image, Image.Image):
+        if not isinstance(image, Image.Image):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"image must be a PIL image, as Image.open gives, not {type(image)}")
         with memory_errors():
             return self._encode(image, quality, trace)
@@ -129,7 +129,7 @@ class Codec:
             InsufficientMemoryError: it is larger than this machine can decode.
             ModelMismatchError: the file was made with another bundle.
         """
-        if not isinstance(data, bytes):
+        if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"data must be the bytes of a file, not {type(data)}")
         with memory_errors():
             return self._decode(data, trace or Trace())
