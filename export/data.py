@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaecodec.errors import VaecodecError
-from vaecodec.image import open_image, to_array
+from vaecodec.image import IMAGE_SUFFIXES, open_image, to_array
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 REDUCTION_MAX = 2.0
 """Crops are taken from up to this many times their size and reduced: a wider range of textures."""
 REDUCED_SHARE = 0.5

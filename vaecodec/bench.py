@@ -22,7 +22,7 @@ from vaecodec.codec import Codec, Trace
 from vaecodec.curves import Comparison
 from vaecodec.errors import ImageError, InputError
 from vaecodec.fileio import read_bytes
-from vaecodec.image import open_image, to_array
+from vaecodec.image import IMAGE_SUFFIXES, open_image, to_array
 from vaecodec.limits import DEFAULT_LIMITS, Limits
 from vaecodec.metrics import Point, bpp, psnr_db
 from vaecodec.rate import DEFAULT_QUALITY
@@ -30,7 +30,6 @@ from vaecodec.rate import DEFAULT_QUALITY
 DEFAULT_QUALITIES = (0.0, 14.0, 29.0, 43.0, 57.0, 71.0, 86.0, 100.0)
 """Eight, spread evenly: BD-rate needs about four points in any overlap to be stable."""
 
-_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _ASPECT = 4 / 3
 
 Progress = Callable[[int, int, str], None]
@@ -133,11 +132,13 @@ def find_images(folder: str | Path) -> list[Path]:
     """
     try:
         entries = sorted(Path(folder).iterdir())
-        paths = [path for path in entries if path.suffix.lower() in _SUFFIXES and path.is_file()]
+        paths = [
+            path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        ]
     except OSError as error:
         raise InputError(f"cannot read the folder {folder}: {error.strerror}") from error
     if not paths:
-        raise InputError(f"there are no images in {folder} ({', '.join(sorted(_SUFFIXES))})")
+        raise InputError(f"there are no images in {folder} ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return paths
 
 

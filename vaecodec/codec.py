@@ -113,6 +113,7 @@ class Codec:
             ImageError: the image is of a kind that cannot be encoded.
             LimitError: it is larger than the limits.
             InsufficientMemoryError: it is larger than this machine can encode.
+            TypeError: `image` is not a PIL image.
             ValueError: `quality` is out of range.
         """
         if not isinstance(image, Image.Image):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -128,6 +129,7 @@ class Codec:
             LimitError: the image is larger than the limits.
             InsufficientMemoryError: it is larger than this machine can decode.
             ModelMismatchError: the file was made with another bundle.
+            TypeError: `data` is not bytes.
         """
         if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"data must be the bytes of a file, not {type(data)}")
@@ -182,7 +184,8 @@ class Codec:
         reader = SymbolReader(self._models, payload)
         z_shape = (1, self.bundle.hyper_channels, *(-(-side // HYPER_STRIDE) for side in shape))
         with trace.stage("prior"):
-            reader.require(z_shape[2] * z_shape[3] * self._least_bits_of_z(level))
+            least = self._models.tables.least_bits(self._z_row(level))
+            reader.require(z_shape[2] * z_shape[3] * least)
             z = reader.take(self._z_scale_index(level, z_shape)).reshape(z_shape)
             features = self._prior.features(z.astype(np.float32), level, shape)
             y_hat = self._prior.read(shape, features, level, reader)
@@ -190,15 +193,13 @@ class Codec:
         trace.move("prior", "entropy", reader.seconds)
         return y_hat
 
-    def _least_bits_of_z(self, level: int) -> float:
-        """Return what the hyper-latents of one place take at least."""
-        tables = self._models.tables
-        return tables.least_bits(tables.z_scale_index[nearest_anchor(level)])
+    def _z_row(self, level: int) -> NDArray[np.uint8]:
+        """Return the scale index of each channel of hyper-latents, ``(Nz,)``."""
+        return self._models.tables.z_scale_index[nearest_anchor(level)]
 
     def _z_scale_index(self, level: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Return the scale index of every hyper-latent ``(1, Nz, h, w)``, flat."""
-        row = self._models.tables.z_scale_index[nearest_anchor(level)]
-        return np.repeat(row, shape[2] * shape[3])
+        return np.repeat(self._z_row(level), shape[2] * shape[3])
 
     def _network(self, name: str) -> Network:
         if name not in self._networks:

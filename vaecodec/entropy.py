@@ -119,8 +119,8 @@ class SymbolReader:
         """
         if len(payload) < _PREFIX.size:
             raise TruncatedError("the latents end before their first symbol")
-        self._crc_stored, self._word_count = _PREFIX.unpack_from(payload)
-        word_count: int = self._word_count
+        word_count: int
+        self._crc_stored, word_count = _PREFIX.unpack_from(payload)
         end = _PREFIX.size + _WORD_BITS // 8 * word_count
         if end > len(payload):
             raise TruncatedError("the latents end inside their words")
@@ -130,6 +130,7 @@ class SymbolReader:
         self._coder = _stream.stack.AnsCoder(words)
         self._escapes = _read_escapes(payload[end:])
         self._models = models
+        self._word_count = word_count
         self._crc = 0
         self.seconds = 0.0
         """Time spent here so far."""

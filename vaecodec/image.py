@@ -21,6 +21,9 @@ from vaecodec.container import MAGIC, Mode
 from vaecodec.errors import ImageError, VaecodecError
 from vaecodec.limits import DEFAULT_LIMITS, Limits
 
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""What counts as an image where a folder is searched for some."""
+
 _SUGGESTED_SUFFIXES = ".png, .tif, .webp, .bmp, .ppm, .jpg"
 # Pillow's defaults would throw away what the codec kept: JPEG at 75 with halved chroma, WebP at 80.
 _SAVE_OPTIONS: dict[str, dict[str, object]] = {
@@ -159,11 +162,6 @@ def from_planes(planes: NDArray[np.float32], width: int, height: int, mode: Mode
     if mode is Mode.GREY:
         return Image.fromarray(samples[0])
     return Image.fromarray(np.ascontiguousarray(samples.transpose(1, 2, 0)))
-
-
-def png_bytes(image: Image.Image) -> bytes:
-    """Return an image as a PNG file."""
-    return encode_image(image, ".png")
 
 
 def check_suffix(suffix: str) -> str:

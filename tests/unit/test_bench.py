@@ -11,7 +11,7 @@ from PIL import Image
 from vaecodec import bench
 from vaecodec.codec import Codec, Trace
 from vaecodec.errors import ImageError, InputError
-from vaecodec.image import open_image, png_bytes, to_array
+from vaecodec.image import encode_image, open_image, to_array
 from vaecodec.metrics import psnr_db
 
 
@@ -27,7 +27,7 @@ class PngCodec:
         self.encoded.append(quality)
         step = 1 + int(100 - quality) // 5
         array, _ = to_array(image)
-        data = png_bytes(Image.fromarray((array // step * step).squeeze()))
+        data = encode_image(Image.fromarray((array // step * step).squeeze()), ".png")
         if trace:
             trace.seconds = {"image": 0.25, "entropy": 0.75}
             trace.estimated_bits = 8 * len(data) / 1.25

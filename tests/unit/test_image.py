@@ -14,7 +14,6 @@ from vaecodec.image import (
     encode_image,
     from_planes,
     open_image,
-    png_bytes,
     to_array,
     to_planes,
 )
@@ -51,7 +50,7 @@ def with_orientation(image: Image.Image, orientation: int) -> bytes:
 def test_file_to_array_and_back(array: np.ndarray, mode: Mode):
     image = from_planes(to_planes(array), 7, 5, mode)
     assert image.mode == ("RGB" if mode is Mode.RGB else "L")
-    read, read_mode = to_array(open_image(png_bytes(image)))
+    read, read_mode = to_array(open_image(encode_image(image, ".png")))
     assert read_mode is mode
     assert read.dtype == np.uint8
     np.testing.assert_array_equal(read, array)
@@ -204,12 +203,15 @@ def test_size_is_judged_before_pixels_are_decoded():
         assert caught.value.value in (width, width * height)
     small = Limits(max_pixels=34)
     with pytest.raises(LimitError, match="image size in pixels is 35"):
-        open_image(png_bytes(Image.fromarray(RGB)), small)
-    assert open_image(png_bytes(Image.fromarray(RGB)), Limits(max_pixels=35)).size == (7, 5)
+        open_image(encode_image(Image.fromarray(RGB), ".png"), small)
+    assert open_image(encode_image(Image.fromarray(RGB), ".png"), Limits(max_pixels=35)).size == (
+        7,
+        5,
+    )
 
 
 def test_pillows_own_limit_neither_warns_nor_stops(monkeypatch: pytest.MonkeyPatch):
-    data = png_bytes(Image.fromarray(RGB))
+    data = encode_image(Image.fromarray(RGB), ".png")
     for own_limit in (34, 10):  # a warning, and an error, if left to Pillow
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", own_limit)
         with warnings.catch_warnings(record=True) as caught:
