@@ -31,7 +31,7 @@ def train(
         list[Path] | None, typer.Option(help="Held-out images; without it, the training data.")
     ] = None,
     init_from: Annotated[
-        Path | None, typer.Option(help="Bundle whose weights a new run starts from.")
+        Path | None, typer.Option(help="Bundle or run that a new run starts from.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Last step, instead of the recipe's.")] = None,
     decay_steps: Annotated[
@@ -71,9 +71,7 @@ def train(
     else:
         initial = None
         if init_from is not None:
-            from export.bundle_weights import read_weights
-
-            initial = read_weights(init_from, chosen.model)
+            initial = trainer.trained_model(init_from)
         state = trainer.start(chosen, crops, initial)
     trainer.Trainer(chosen, state, crops, held_out, run, cpu=cpu).run()
 

@@ -33,6 +33,7 @@ class Architecture:
         latent: channels M of y; a multiple of 4, the context passes.
         hyper: channels of z.
         prior: channels of the hyper-synthesis and the context passes.
+        context_blocks: blocks in each context pass.
         knots: levels at which gains are learned; log-linear between them.
         lmbda_min: weight of the squared error (in 8-bit units, against bpp) at the lowest level.
         lmbda_max: the same at the highest level.
@@ -45,6 +46,7 @@ class Architecture:
     latent: int = 320
     hyper: int = 96
     prior: int = 192
+    context_blocks: int = 1
     knots: int = 10
     lmbda_min: float = 0.0005
     lmbda_max: float = 1.0
@@ -59,6 +61,11 @@ class Architecture:
         """Return lmbda at levels given in anchors (fractions allowed)."""
         span = math.log(self.lmbda_max / self.lmbda_min)
         return self.lmbda_min * torch.exp(anchor / (ANCHORS - 1) * span)
+
+    def anchor(self, lmbda: Tensor) -> Tensor:
+        """Undo `lmbda`; outside the range of the levels, the result is too."""
+        span = math.log(self.lmbda_max / self.lmbda_min)
+        return torch.log(lmbda / self.lmbda_min) / span * (ANCHORS - 1)
 
     @property
     def knot_spacing(self) -> int:

@@ -59,7 +59,7 @@ def read_weights(folder: Path, arch: Architecture) -> dict[str, Tensor]:
                 continue
             state[key] = torch.from_numpy(value.astype(np.float32)).reshape(current.shape)
         for key in ("log_gain", "log_inverse_gain", "z_shift"):
-            state[key] = torch.from_numpy(stored[key][:: arch.knot_spacing].copy())
+            state[key] = torch.from_numpy(stored[key].copy())
         features = stored["level_features"][:: arch.knot_spacing] / ACTIVATION_STEPS
         state["level_features"] = torch.from_numpy(features.astype(np.float32))
         exponent = np.round(-np.log2(stored["shrink_z"])).clip(0, EXPONENT_MAX)

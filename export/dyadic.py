@@ -69,22 +69,22 @@ def activate(x: Tensor) -> Tensor:
 
 
 class DyadicConv(nn.Module):
-    """A 1x1 or depthwise convolution of activations, with dyadic weights and bias.
+    """A 1x1 (possibly grouped) or depthwise convolution, with dyadic weights and bias.
 
-    Only these two kinds are allowed: dense spatial kernels invite Winograd and FFT algorithms,
-    whose intermediate values leave the grid.
+    Only these kinds are allowed: dense spatial kernels invite Winograd and FFT algorithms, whose
+    intermediate values leave the grid.
 
     Attributes:
         weight: ``(c_out, c_in * k * k)`` float32, before quantisation.
         bias: ``(c_out,)`` float32, in activation units (a bias of 1 is 32 steps).
     """
 
-    def __init__(self, c_in: int, c_out: int, kernel: int = 1, *, depthwise: bool = False) -> None:
+    def __init__(self, c_in: int, c_out: int, kernel: int = 1, *, groups: int = 1) -> None:
         super().__init__()
-        if depthwise != (kernel > 1) or (depthwise and c_in != c_out):
+        if kernel > 1 and not c_in == c_out == groups:
             raise ValueError("an exact convolution is either 1x1 or depthwise")
-        self.kernel, self.groups = kernel, c_in if depthwise else 1
-        fan_in = (c_in // self.groups) * kernel * kernel
+        self.kernel, self.groups = kernel, groups
+        fan_in = (c_in // groups) * kernel * kernel
         self.weight = nn.Parameter(torch.randn(c_out, fan_in) / math.sqrt(fan_in))
         self.bias = nn.Parameter(torch.zeros(c_out))
 

@@ -92,11 +92,14 @@ def _round_half_even(a: Steps) -> Steps:
 def _conv(inputs: Sequence[Array], attributes: dict[str, Any]) -> Steps:
     x, weight, bias = inputs
     whole = _shift_down(x)
-    kernel = weight.shape[2]
-    if attributes.get("group", 1) == 1:
-        if kernel != 1:
-            raise InexactError("a dense spatial convolution is not allowed in the exact prior")
-        total = np.einsum("oi,nihw->nohw", weight[:, :, 0, 0], whole)
+    kernel, groups = weight.shape[2], attributes.get("group", 1)
+    if kernel == 1:
+        n, _, height, width = x.shape
+        grouped = whole.reshape(n, groups, -1, height, width)
+        matrices = weight.reshape(groups, -1, weight.shape[1])
+        total = np.einsum("goi,ngihw->ngohw", matrices, grouped).reshape(n, -1, height, width)
+    elif groups == 1 or groups != len(weight):
+        raise InexactError("a dense spatial convolution is not allowed in the exact prior")
     else:
         pad = kernel // 2
         padded = np.pad(whole, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
@@ -121,6 +124,12 @@ def _depth_to_space(a: Steps, block: int) -> Steps:
     return split.transpose(0, 1, 4, 2, 5, 3).reshape(n, -1, height * block, width * block)
 
 
+def _space_to_depth(a: Steps, block: int) -> Steps:
+    n, channels, height, width = a.shape
+    split = a.reshape(n, channels, height // block, block, width // block, block)
+    return split.transpose(0, 3, 5, 1, 2, 4).reshape(n, -1, height // block, width // block)
+
+
 def _cast(a: Array, to: int) -> Array:
     if to == onnx.TensorProto.UINT8:
         return _shift_down(a).astype(np.uint8)
@@ -140,5 +149,5 @@ _OPERATIONS: dict[str, Callable[[Sequence[Array], dict[str, Any]], Sequence[Arra
     "Mul": lambda i, a: [_multiply(i[0], i[1])],
     "Reshape": lambda i, a: [i[0].reshape(i[1])],
     "Round": lambda i, a: [_round_half_even(i[0])],
-    "Split": lambda i, a: np.split(i[0], a["num_outputs"], axis=a["axis"]),
+    "SpaceToDepth": lambda i, a: [_space_to_depth(i[0], a["blocksize"])],
 }

@@ -30,8 +30,18 @@ from export.dyadic import (
     round_straight_through,
     snap,
 )
-from export.networks import Analysis, ContextPass, HyperAnalysis, HyperSynthesis, Synthesis
+from export.networks import (
+    Analysis,
+    ContextPass,
+    HyperAnalysis,
+    HyperSynthesis,
+    Synthesis,
+    at_level,
+    from_phases,
+    to_phases,
+)
 from vaecodec.bundle import ANCHORS, PASSES
+from vaecodec.prior import pass_order
 from vaecodec.tables import SCALE_COUNT
 
 MEAN_STEPS = 8
@@ -42,15 +52,20 @@ SCALE_SHIFT = 16
 """Steps of the context's output that make one scale index."""
 
 
+BASE_SCALE_MIN = 4
+"""Least scale index where the context's offset is zero: it leaves room to go below."""
+
+
 @dataclass
 class Coded:
-    """What one pass of the prior over latents leaves behind, each ``(n, M, h, w)`` float32."""
+    """What coding leaves behind, float32."""
 
     y_hat: Tensor
+    """``(n, M, h, w)``."""
     residual: Tensor
-    """y' - mean, before rounding."""
+    """y' - mean, before rounding, ``(n, 4 M, h/2, w/2)``: the passes, one after the other."""
     scale_index: Tensor
-    """Whole numbers in [0, 63]; gradients pass."""
+    """Whole numbers in [0, 63], of the same shape; gradients pass."""
 
 
 class Model(nn.Module):
@@ -62,10 +77,14 @@ class Model(nn.Module):
         level_features: ``(knots, P)``, in activation units.
         exponent: ``(anchors, M)``, the integer e of each latent at each level.
         base_scale: ``(anchors, M)``, the scale index where the context's offset is zero.
+        order: ``(4, M)``, the channels of each pass in the layout of `to_phases`.
+        place: ``(4 M,)``, the inverse: where each such channel stands among the passes.
     """
 
     exponent: Tensor
     base_scale: Tensor
+    order: Tensor
+    place: Tensor
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
@@ -80,6 +99,9 @@ class Model(nn.Module):
         self.level_features = nn.Parameter(torch.zeros(arch.knots, arch.prior))
         self.register_buffer("exponent", torch.zeros(ANCHORS, arch.latent))
         self.register_buffer("base_scale", torch.zeros(ANCHORS, arch.latent))
+        order = torch.stack([torch.from_numpy(pass_order(i, arch.latent)) for i in range(PASSES)])
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("place", order.flatten().argsort(), persistent=False)
 
     @torch.no_grad()
     def start_linear(self, basis: Tensor, deviation: Tensor) -> None:
@@ -105,40 +127,31 @@ class Model(nn.Module):
         exponent = torch.log2(3.5 * spread / reach).ceil().clamp(0, EXPONENT_MAX)
         self.exponent.copy_(exponent)
         base = torch.round(torch.log(spread / SCALE_MIN) / SCALE_LOG_STEP)
-        self.base_scale.copy_(base.clamp(4, SCALE_COUNT - 1))
-
-    def at_level(self, table: Tensor, anchor: Tensor) -> Tensor:
-        """Interpolate rows of a ``(knots, c)`` table at levels ``(n,)``: ``(n, c, 1, 1)``."""
-        position = anchor / self.arch.knot_spacing
-        low = position.floor().clamp(max=self.arch.knots - 2)
-        share = (position - low).unsqueeze(1)
-        low = low.long()
-        rows = table[low] * (1 - share) + table[low + 1] * share
-        return rows[:, :, None, None]
+        self.base_scale.copy_(base.clamp(BASE_SCALE_MIN, SCALE_COUNT - 1))
 
     def gained(self, y: Tensor, anchor: Tensor) -> Tensor:
         """Scale y so that the quantiser's step at this level is 1."""
-        return y * self.at_level(self.log_gain, anchor).exp()
+        return y * at_level(self.log_gain, anchor).exp()
 
     def ungained(self, y_hat: Tensor, anchor: Tensor) -> Tensor:
         """Undo `gained`, by separately learned gains."""
-        return y_hat * self.at_level(self.log_inverse_gain, anchor).exp()
+        return y_hat * at_level(self.log_inverse_gain, anchor).exp()
 
     def hyper_latent(self, y: Tensor, anchor: Tensor) -> Tensor:
         """Return z, centred for its level and not yet rounded, from gained latents."""
         e = self.exponent[anchor.round().long()][:, :, None, None]
         reach = ACTIVATION_MAX / ACTIVATION_STEPS
         v = (y * torch.exp2(-e)).clamp(-reach, reach)
-        return self.h_a(v) + self.at_level(self.z_shift, anchor)
+        return self.h_a(v) + at_level(self.z_shift, anchor)
 
     def features(self, z_hat: Tensor, anchor: Tensor) -> Tensor:
         """Run the exact hyper-synthesis at the anchor nearest to the level."""
-        level = self.at_level(self.level_features, anchor.round())
+        level = at_level(self.level_features, anchor.round())
         return self.h_s(z_hat, snap(level * ACTIVATION_STEPS))
 
     def z_scale_index(self, anchor: Tensor) -> Tensor:
         """Return the scale index of each hyper-latent's channel, ``(n, Nz, 1, 1)``."""
-        index = SCALE_SHIFT * self.at_level(self.z_scale, anchor.round())
+        index = SCALE_SHIFT * at_level(self.z_scale, anchor.round())
         index = round_straight_through(index)
         return clip_inward(index, 1, SCALE_COUNT - 1)
 
@@ -152,56 +165,56 @@ class Model(nn.Module):
     def predict(
         self, index: int, features: Tensor, y_hat: Tensor, anchor: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Run context pass `index`: mean (in eighths) and scale index of every latent."""
+        """Run context pass `index` on the latents known so far.
+
+        Returns:
+            Mean, a multiple of 1/8, and scale index of what the pass codes, ``(n, M, h/2, w/2)``.
+        """
         rows = anchor.round().long()
         factor = torch.exp2(self.exponent[rows])[:, :, None, None]
         context = snap(y_hat * ACTIVATION_STEPS / factor)
         mean, offset = self.context_pass(index)(features, context)
-        mean = round_straight_through(mean * factor * (MEAN_STEPS / ACTIVATION_STEPS))
-        mean = mean.clamp(-MEAN_MAX, MEAN_MAX) / MEAN_STEPS
+        channels = self.order[index] % self.arch.latent
+        grow = factor[:, channels] * (MEAN_STEPS / ACTIVATION_STEPS)
+        mean = round_straight_through(mean * grow).clamp(-MEAN_MAX, MEAN_MAX) / MEAN_STEPS
         scale = round_straight_through(offset / SCALE_SHIFT)
-        scale = scale + self.base_scale[rows][:, :, None, None]
+        scale = scale + self.base_scale[rows][:, channels, None, None]
         return mean, clip_inward(scale, 0, SCALE_COUNT - 1)
 
     def code(self, y: Tensor, features: Tensor, anchor: Tensor) -> Coded:
-        """Quantise gained latents pass by pass, as the file's coder does."""
-        y_hat = torch.zeros_like(y)
-        residual, scale_index = torch.zeros_like(y), torch.zeros_like(y)
-        for index, mask in enumerate(self.masks(y.shape[2], y.shape[3], y.device)):
+        """Quantise gained latents ``(n, M, h, w)`` pass by pass, as the file's coder does."""
+        passes = to_phases(y)[:, self.order.flatten()].chunk(PASSES, dim=1)
+        known: list[Tensor] = []
+        residuals: list[Tensor] = []
+        scales: list[Tensor] = []
+        for index, target in enumerate(passes):
+            unknown = [torch.zeros_like(target)] * (PASSES - index)
+            y_hat = self.from_passes([*known, *unknown])
             mean, scale = self.predict(index, features, y_hat, anchor)
-            r = y - mean
+            r = target - mean
             # A latent of the smallest scale is not coded: it is its mean.
-            coded = round_straight_through(r) * (scale.detach() > 0)
-            y_hat = torch.where(mask, mean + coded, y_hat)
-            residual = torch.where(mask, r, residual)
-            scale_index = torch.where(mask, scale, scale_index)
-        return Coded(y_hat, residual, scale_index)
+            known.append(mean + round_straight_through(r) * (scale.detach() > 0))
+            residuals.append(r)
+            scales.append(scale)
+        return Coded(self.from_passes(known), torch.cat(residuals, 1), torch.cat(scales, 1))
 
-    def masks(self, height: int, width: int, device: torch.device) -> Tensor:
-        """Return which latents each pass codes, ``(4, M, height, width)`` bool.
-
-        Latent (c, i, j) belongs to pass ``(c mod 4) xor (2 (i mod 2) + (j mod 2))``: at each place
-        every pass codes a quarter of the channels, and in each channel a quarter of the places.
-        """
-        rows = torch.arange(height, device=device)[:, None] % 2
-        columns = torch.arange(width, device=device)[None, :] % 2
-        group = torch.arange(self.arch.latent, device=device)[:, None, None] % PASSES
-        turn = torch.bitwise_xor(group, 2 * rows + columns)
-        return turn == torch.arange(PASSES, device=device)[:, None, None, None]
+    def from_passes(self, passes: list[Tensor]) -> Tensor:
+        """Put what the four passes code, ``(n, M, h/2, w/2)`` each, where it belongs."""
+        return from_phases(torch.cat(passes, 1)[:, self.place])
 
     def forward(self, x: Tensor, anchor: Tensor) -> dict[str, Tensor]:
         """Train-time pass: image ``(n, 3, h, w)``, sides multiples of 64, and levels ``(n,)``.
 
         Returns:
-            ``x_hat`` (n, 3, h, w), ``residual`` and ``scale_index`` (n, M, h/16, w/16), ``z`` and
+            ``x_hat`` (n, 3, h, w), ``residual`` and ``scale_index`` (n, 4 M, h/32, w/32), ``z`` and
             ``z_scale_index`` (n, Nz, h/64, w/64) and (n, Nz, 1, 1).
         """
-        y = self.gained(self.g_a(x), anchor)
+        y = self.gained(self.g_a(x, anchor), anchor)
         z = self.hyper_latent(y, anchor)
         with torch.autocast(x.device.type, enabled=False):
             features = self.features(self.round_z(z), anchor)
             coded = self.code(y, features, anchor)
-        x_hat = self.g_s(self.ungained(coded.y_hat, anchor))
+        x_hat = self.g_s(self.ungained(coded.y_hat, anchor), anchor)
         return {
             "x_hat": x_hat,
             "residual": coded.residual,

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from export.architecture import PIXEL_UNIT, Architecture
 from export.dyadic import ACTIVATION_STEPS, DyadicConv, activate, snap
-from vaecodec.bundle import PATCH
+from vaecodec.bundle import ANCHORS, PASSES, PATCH
 
 TRANSFORM_SLOPE = 0.125
 """Negative slope of the transforms' LeakyReLU."""
@@ -80,6 +80,36 @@ def _leaky(x: Tensor) -> Tensor:
     return functional.leaky_relu(x, TRANSFORM_SLOPE)
 
 
+def at_level(table: Tensor, anchor: Tensor) -> Tensor:
+    """Interpolate the rows of a table ``(knots, c)`` at levels ``(n,)``, in anchors.
+
+    The knots are spread evenly over the anchors, the first and the last on either end. Beyond
+    these, the outer two go on in a straight line.
+
+    Returns:
+        ``(n, c, 1, 1)``.
+    """
+    position = anchor * ((len(table) - 1) / (ANCHORS - 1))
+    low = position.floor().clamp(0, len(table) - 2)
+    share = (position - low).unsqueeze(1)
+    low = low.long()
+    rows = table[low] * (1 - share) + table[low + 1] * share
+    return rows[:, :, None, None]
+
+
+class Modulation(nn.Module):
+    """Tells a transform the level: each channel is scaled and shifted. Starts as the identity."""
+
+    def __init__(self, knots: int, channels: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(knots, channels))
+        self.shift = nn.Parameter(torch.zeros(knots, channels))
+
+    def forward(self, x: Tensor, anchor: Tensor) -> Tensor:
+        """Map ``(n, c, h, w)`` to the same shape, at levels ``(n,)``."""
+        return x * at_level(self.log_scale, anchor).exp() + at_level(self.shift, anchor)
+
+
 class Analysis(nn.Module):
     """g_a: image ``(n, 3, h, w)`` in [0, 1], sides multiples of 16, to y ``(n, M, h/16, w/16)``."""
 
@@ -87,21 +117,23 @@ class Analysis(nn.Module):
         super().__init__()
         self.linear = nn.Parameter(torch.randn(arch.latent, 3 * PATCH * PATCH) / 28)
         self.stem = Conv(3, arch.channels_8, 8, stride=8, gain=0.3)
+        self.level_8 = Modulation(arch.knots, arch.channels_8)
         self.blocks_8 = nn.ModuleList(Block(arch.channels_8) for _ in range(arch.blocks_8))
         self.down = Conv(arch.channels_8, arch.channels_16, 2, stride=2)
+        self.level_16 = Modulation(arch.knots, arch.channels_16)
         self.blocks_16 = nn.ModuleList(Block(arch.channels_16) for _ in range(arch.blocks_16))
         self.head = Conv(arch.channels_16, arch.latent, gain=0.0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return y in units of 16 grey levels (before gains), float32."""
+    def forward(self, x: Tensor, anchor: Tensor) -> Tensor:
+        """Return y in units of 16 grey levels (before gains), float32, for levels ``(n,)``."""
         signal = (x - 0.5) / PIXEL_UNIT
         with torch.autocast(x.device.type, enabled=False):
             kernels = self.linear.view(-1, 3, PATCH, PATCH)
             base = functional.conv2d(signal.float(), kernels, stride=PATCH)
-        t = self.stem(signal)
+        t = self.level_8(self.stem(signal), anchor)
         for block in self.blocks_8:
             t = block(t)
-        t = self.down(t)
+        t = self.level_16(self.down(t), anchor)
         for block in self.blocks_16:
             t = block(t)
         return base + self.head(t).float()
@@ -122,20 +154,22 @@ class Synthesis(nn.Module):
         self.linear = nn.Parameter(torch.randn(3 * PATCH * PATCH, arch.latent) / 28)
         self.register_buffer("latent_unit", torch.ones(arch.latent, 1, 1))
         self.stem = Conv(arch.latent, arch.channels_16)
+        self.level_16 = Modulation(arch.knots, arch.channels_16)
         self.blocks_16 = nn.ModuleList(Block(arch.channels_16) for _ in range(arch.blocks_16))
         self.up = Conv(arch.channels_16, 4 * arch.channels_8)
+        self.level_8 = Modulation(arch.knots, arch.channels_8)
         self.blocks_8 = nn.ModuleList(Block(arch.channels_8) for _ in range(arch.blocks_8))
         self.head = Conv(arch.channels_8, 3 * 64, gain=0.0)
 
-    def forward(self, y: Tensor) -> Tensor:
-        """Return x_hat, nominally in [0, 1] and not clipped, float32."""
+    def forward(self, y: Tensor, anchor: Tensor) -> Tensor:
+        """Return x_hat, nominally in [0, 1] and not clipped, float32, for levels ``(n,)``."""
         with torch.autocast(y.device.type, enabled=False):
             kernels = self.linear.view(-1, y.shape[1], 1, 1)
             base = functional.pixel_shuffle(functional.conv2d(y.float(), kernels), PATCH)
-        t = self.stem(y * self.latent_unit)
+        t = self.level_16(self.stem(y * self.latent_unit), anchor)
         for block in self.blocks_16:
             t = block(t)
-        t = functional.pixel_shuffle(self.up(t), 2)
+        t = self.level_8(functional.pixel_shuffle(self.up(t), 2), anchor)
         for block in self.blocks_8:
             t = block(t)
         detail = functional.pixel_shuffle(self.head(t), 8)
@@ -168,9 +202,9 @@ class HyperSynthesis(nn.Module):
         super().__init__()
         wide = 4 * arch.prior
         self.up_32 = DyadicConv(arch.hyper, wide)
-        self.mix_32 = DyadicConv(arch.prior, arch.prior, 3, depthwise=True)
+        self.mix_32 = DyadicConv(arch.prior, arch.prior, 3, groups=arch.prior)
         self.up_16 = DyadicConv(arch.prior, wide)
-        self.mix_16 = DyadicConv(arch.prior, arch.prior, 3, depthwise=True)
+        self.mix_16 = DyadicConv(arch.prior, arch.prior, 3, groups=arch.prior)
         self.project = DyadicConv(arch.prior, arch.prior)
 
     def forward(self, z_hat: Tensor, level_features: Tensor) -> Tensor:
@@ -184,10 +218,24 @@ class HyperSynthesis(nn.Module):
         return snap(a + activate(self.project(a)))
 
 
-class ContextPass(nn.Module):
-    """One exact pass: features and the latents known so far give mean and scale of the others.
+class ExactBlock(nn.Module):
+    """A residual branch of exact layers: depthwise 3x3, then 1x1."""
 
-    The first pass knows no latents and sees features alone.
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mix = DyadicConv(channels, channels, 3, groups=channels)
+        self.project = DyadicConv(channels, channels)
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Map activations ``(n, c, h, w)`` to the same shape."""
+        return snap(a + activate(self.project(activate(self.mix(a)))))
+
+
+class ContextPass(nn.Module):
+    """One exact pass: features and the latents known so far give mean and scale of a quarter more.
+
+    The first pass knows no latents and sees features alone. The heads see the four places of each
+    2x2 square apart (`to_phases`), because a pass codes other channels at each: see `pass_order`.
     """
 
     def __init__(self, arch: Architecture, index: int) -> None:
@@ -195,15 +243,35 @@ class ContextPass(nn.Module):
         self.sees_latents = index > 0
         c_in = arch.prior + (arch.latent if self.sees_latents else 0)
         self.reduce = DyadicConv(c_in, arch.prior)
-        self.mix = DyadicConv(arch.prior, arch.prior, 3, depthwise=True)
-        self.project = DyadicConv(arch.prior, arch.prior)
-        self.head = DyadicConv(arch.prior, 2 * arch.latent)
-        nn.init.zeros_(self.head.weight)
+        self.blocks = nn.ModuleList(ExactBlock(arch.prior) for _ in range(arch.context_blocks))
+        self.mean = DyadicConv(PASSES * arch.prior, arch.latent, groups=PASSES)
+        self.scale = DyadicConv(PASSES * arch.prior, arch.latent, groups=PASSES)
+        for head in (self.mean, self.scale):
+            nn.init.zeros_(head.weight)
 
     def forward(self, features: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the unscaled mean and the scale's offset, ``(n, M, h, w)`` each, exact sums."""
+        """Return the unscaled mean and the scale's offset, ``(n, M, h/2, w/2)``, exact sums."""
         a = torch.cat((features, context), 1) if self.sees_latents else features
         a = activate(self.reduce(a))
-        a = snap(a + activate(self.project(activate(self.mix(a)))))
-        mean, scale = self.head(a).chunk(2, dim=1)
-        return mean, scale
+        for block in self.blocks:
+            a = block(a)
+        a = to_phases(a)
+        return self.mean(a), self.scale(a)
+
+
+def to_phases(t: Tensor) -> Tensor:
+    """Bring the four places of each 2x2 square into channels, sides even.
+
+    ``(n, c, h, w)`` becomes ``(n, 4 c, h/2, w/2)``; place ``2 (i mod 2) + (j mod 2)`` comes first,
+    channel second (SpaceToDepth of ONNX; pixel_unshuffle orders them the other way round).
+    """
+    n, c, h, w = t.shape
+    split = t.view(n, c, h // 2, 2, w // 2, 2)
+    return split.permute(0, 3, 5, 1, 2, 4).reshape(n, 4 * c, h // 2, w // 2)
+
+
+def from_phases(t: Tensor) -> Tensor:
+    """Undo `to_phases`."""
+    n, c, h, w = t.shape
+    split = t.view(n, 2, 2, c // 4, h, w)
+    return split.permute(0, 3, 4, 1, 5, 2).reshape(n, c // 4, 2 * h, 2 * w)

@@ -1,14 +1,17 @@
 """From a trained model to the ONNX graphs of a bundle.
 
-    encoder.onnx     x (n, 3, h, w) float32 in [0, 1], sides multiples of 16 -> y (n, M, h/16, w/16)
+    encoder.onnx     x (n, 3, h, w) float32 in [0, 1], sides multiples of 16; level
+                     -> y (n, M, h/16, w/16)
     hyper.onnx       y, sides multiples of 4; level; anchor -> y_gained, z (n, Nz, h/4, w/4)
-    prior.onnx       z_hat, anchor -> features (n, P, 4h, 4w)                         exact
-    context_K.onnx   features, y_hat, anchor -> mean float32, scale uint8 (n, M, h, w)  exact
+    prior.onnx       z_hat, anchor -> features (n, P, 4h, 4w)                             exact
+    context_K.onnx   features, y_hat, sides even; anchor
+                     -> mean float32, scale uint8 (n, M, h/2, w/2) of what pass K codes   exact
     decoder.onnx     y_hat, level -> x_hat (n, 3, 16h, 16w) float32 in [0, 1]
 
-`level` is a float32 scalar in anchors, `anchor` the int64 scalar nearest to it. The graphs are
-written node by node, so that they hold nothing of the machine that made them, and so that the
-constant parts (casts, scales) are left for the runtime to fold when it loads them.
+`level` is a float32 scalar in anchors, `anchor` the int64 scalar nearest to it. `pass_order` says
+which latents a pass codes. The graphs are written node by node, so that they hold nothing of the
+machine that made them, and so that the constant parts (casts, scales) are left for the runtime to
+fold when it loads them.
 """
 
 from __future__ import annotations
@@ -22,9 +25,18 @@ from torch import Tensor, nn
 from export.architecture import PIXEL_UNIT
 from export.dyadic import ACTIVATION_MAX, ACTIVATION_STEPS, LEAKY_SLOPE, DyadicConv
 from export.model import MEAN_MAX, MEAN_STEPS, SCALE_SHIFT, Model
-from export.networks import TRANSFORM_SLOPE, Block, Conv, Depthwise
+from export.networks import (
+    TRANSFORM_SLOPE,
+    Block,
+    Conv,
+    Depthwise,
+    ExactBlock,
+    Modulation,
+    at_level,
+)
 from export.onnx_graph import Array, Graph
 from vaecodec.bundle import ANCHORS, PASSES, PATCH
+from vaecodec.prior import pass_order
 from vaecodec.tables import SCALE_COUNT
 
 
@@ -47,28 +59,19 @@ def build_graphs(model: Model) -> dict[str, onnx.ModelProto]:
 
 @torch.no_grad()
 def anchor_tables(model: Model) -> dict[str, Array]:
-    """Return the tables over levels, expanded from knots to anchors, each ``(anchors, c)``.
+    """Return what the exact prior knows of the levels, each ``(anchors, c)``.
 
-    ``log_gain``, ``log_inverse_gain``, ``z_shift`` float32; ``level_features`` float32 in steps;
-    ``z_scale_index`` uint8; ``exponent``, ``base_scale`` as trained.
+    ``level_features`` float32 in steps; ``exponent``, ``base_scale`` float32; ``z_scale_index``
+    uint8.
     """
     anchors = torch.arange(ANCHORS, dtype=torch.float32)
-
-    def expand(table: Tensor) -> Tensor:
-        return model.at_level(table, anchors).flatten(1)
-
-    features = torch.round(expand(model.level_features) * ACTIVATION_STEPS)
-    tables = {
-        "log_gain": expand(model.log_gain),
-        "log_inverse_gain": expand(model.log_inverse_gain),
-        "z_shift": expand(model.z_shift),
-        "level_features": features.clamp(-ACTIVATION_MAX, ACTIVATION_MAX),
-        "exponent": model.exponent,
-        "base_scale": model.base_scale,
+    features = torch.round(at_level(model.level_features, anchors).flatten(1) * ACTIVATION_STEPS)
+    return {
+        "level_features": _array(features.clamp(-ACTIVATION_MAX, ACTIVATION_MAX)),
+        "exponent": _array(model.exponent),
+        "base_scale": _array(model.base_scale),
+        "z_scale_index": _array(model.z_scale_index(anchors).flatten(1)).astype(np.uint8),
     }
-    arrays: dict[str, Array] = {name: table.float().numpy() for name, table in tables.items()}
-    arrays["z_scale_index"] = model.z_scale_index(anchors).flatten(1).numpy().astype(np.uint8)
-    return arrays
 
 
 class _Writer:
@@ -82,13 +85,15 @@ class _Writer:
     def encoder(self) -> Graph:
         g, g_a, arch = Graph("encoder"), self.model.g_a, self.model.arch
         x = g.input("x", np.float32, ("n", 3, "height", "width"))
+        level = g.input("level", np.float32, ())
         linear = _array(g_a.linear).reshape(-1, 3, PATCH, PATCH)
         base = self._on_pixels(g, x, "g_a.linear", linear, None, PATCH)
         stem = g_a.stem
         weight = _array(stem.weight).reshape(stem.shape)
         t = self._on_pixels(g, x, "g_a.stem.weight", weight, _array(stem.bias), stem.stride)
-        t = self._blocks(g, t, g_a.blocks_8)
-        t = self._blocks(g, self._conv(g, t, g_a.down), g_a.blocks_16)
+        t = self._blocks(g, self._modulate(g, t, g_a.level_8, level), g_a.blocks_8)
+        t = self._modulate(g, self._conv(g, t, g_a.down), g_a.level_16, level)
+        t = self._blocks(g, t, g_a.blocks_16)
         y = g.op("Add", base, self._conv(g, t, g_a.head))
         g.output(y, "y", np.float32, ("n", arch.latent, "height/16", "width/16"))
         return g
@@ -111,14 +116,16 @@ class _Writer:
         y = g.input("y", np.float32, ("n", arch.latent, "h", "w"))
         level = g.input("level", np.float32, ())
         anchor = g.input("anchor", np.int64, ())
-        gained = g.op("Mul", y, g.op("Exp", self._interpolate(g, "log_gain", level)))
+        gain = self._interpolate(g, "log_gain", self.model.log_gain, level)
+        gained = g.op("Mul", y, g.op("Exp", gain))
         factor = self._row(g, "shrink_z", np.exp2(-self.tables["exponent"]), anchor)
         reach = ACTIVATION_MAX / ACTIVATION_STEPS
         v = g.op("Clip", g.op("Mul", gained, factor), g.scalar(-reach), g.scalar(reach))
         t = self._conv(g, self._leaky(g, self._conv(g, v, h_a.reduce)), h_a.mix_16)
         t = self._conv(g, self._leaky(g, self._conv(g, t, h_a.down_32)), h_a.mix_32)
         t = self._conv(g, self._leaky(g, self._conv(g, t, h_a.down_64)), h_a.head)
-        z = g.op("Round", g.op("Add", t, self._interpolate(g, "z_shift", level)))
+        shift = self._interpolate(g, "z_shift", self.model.z_shift, level)
+        z = g.op("Round", g.op("Add", t, shift))
         z = g.op("Clip", z, g.scalar(-reach), g.scalar(reach))
         g.output(gained, "y_gained", np.float32, ("n", arch.latent, "h", "w"))
         g.output(z, "z", np.float32, ("n", arch.hyper, "h/4", "w/4"))
@@ -149,17 +156,22 @@ class _Writer:
             shrink = self._row(g, "shrink", ACTIVATION_STEPS / factor, anchor)
             a = g.op("Concat", a, self._snap(g, g.op("Mul", y_hat, shrink)), axis=1)
         a = self._exact(g, a, step.reduce)
-        mixed = self._exact(g, self._exact(g, a, step.mix), step.project)
-        out = self._exact_sum(g, self._sum(g, a, mixed), step.head)
-        mean, offset = g.split("Split", 2, out, axis=1, num_outputs=2)
-        grow = self._row(g, "grow", factor * (MEAN_STEPS / ACTIVATION_STEPS), anchor)
-        mean = g.op("Round", g.op("Mul", mean, grow))
-        mean = g.op("Clip", mean, g.scalar(-MEAN_MAX), g.scalar(MEAN_MAX))
+        for block in step.blocks:
+            if not isinstance(block, ExactBlock):
+                raise TypeError(f"no graph for a {type(block).__name__}")
+            mixed = self._exact(g, self._exact(g, a, block.mix), block.project)
+            a = self._sum(g, a, mixed)
+        a = g.op("SpaceToDepth", a, blocksize=2)
+        coded = pass_order(index, arch.latent) % arch.latent
+        grow = factor[:, coded] * (MEAN_STEPS / ACTIVATION_STEPS)
+        mean = g.op("Mul", self._exact_sum(g, a, step.mean), self._row(g, "grow", grow, anchor))
+        mean = g.op("Clip", g.op("Round", mean), g.scalar(-MEAN_MAX), g.scalar(MEAN_MAX))
         mean = g.op("Mul", mean, g.scalar(1 / MEAN_STEPS))
-        scale = g.op("Round", g.op("Mul", offset, g.scalar(1 / SCALE_SHIFT)))
-        base = self._row(g, "base_scale", self.tables["base_scale"], anchor)
-        scale = g.op("Clip", g.op("Add", scale, base), g.scalar(0), g.scalar(SCALE_COUNT - 1))
-        shape = ("n", arch.latent, "h", "w")
+        offset = g.op("Mul", self._exact_sum(g, a, step.scale), g.scalar(1 / SCALE_SHIFT))
+        base = self._row(g, "base_scale", self.tables["base_scale"][:, coded], anchor)
+        scale = g.op("Add", g.op("Round", offset), base)
+        scale = g.op("Clip", scale, g.scalar(0), g.scalar(SCALE_COUNT - 1))
+        shape = ("n", arch.latent, "h/2", "w/2")
         g.output(mean, "mean", np.float32, shape)
         g.output(g.op("Cast", scale, to=TensorProto.UINT8), "scale", np.uint8, shape)
         return g
@@ -168,12 +180,13 @@ class _Writer:
         g, g_s, arch = Graph("decoder"), self.model.g_s, self.model.arch
         y_hat = g.input("y_hat", np.float32, ("n", arch.latent, "h", "w"))
         level = g.input("level", np.float32, ())
-        y = g.op("Mul", y_hat, g.op("Exp", self._interpolate(g, "log_inverse_gain", level)))
+        gain = self._interpolate(g, "log_inverse_gain", self.model.log_inverse_gain, level)
+        y = g.op("Mul", y_hat, g.op("Exp", gain))
         unit = g.constant("g_s.latent_unit", _array(g_s.latent_unit))
         t = self._conv(g, g.op("Mul", y, unit), g_s.stem)
-        t = self._blocks(g, t, g_s.blocks_16)
+        t = self._blocks(g, self._modulate(g, t, g_s.level_16, level), g_s.blocks_16)
         t = g.op("DepthToSpace", self._conv(g, t, g_s.up), blocksize=2, mode="CRD")
-        t = self._blocks(g, t, g_s.blocks_8)
+        t = self._blocks(g, self._modulate(g, t, g_s.level_8, level), g_s.blocks_8)
         head = g_s.head
         weight = _array(head.weight).reshape(head.shape)
         bias = g.op("Mul", g.constant("g_s.head.bias", _array(head.bias)), g.scalar(PIXEL_UNIT))
@@ -191,11 +204,18 @@ class _Writer:
         scaled = g.op("Mul", g.half(name, weight), g.scalar(PIXEL_UNIT))
         return g.op("DepthToSpace", g.op("Conv", t, scaled, *bias), blocksize=block, mode="CRD")
 
-    def _interpolate(self, g: Graph, name: str, level: str) -> str:
-        """Return the row of an anchor table at a fractional level, ``(1, c, 1, 1)``."""
-        table = g.constant(name, self.tables[name].astype(np.float32))
-        low = g.op("Min", g.op("Floor", level), g.scalar(ANCHORS - 2))
-        share = g.op("Sub", level, low)
+    def _modulate(self, g: Graph, t: str, module: Modulation, level: str) -> str:
+        name = self.names[id(module)]
+        scale = self._interpolate(g, f"{name}.log_scale", module.log_scale, level)
+        shift = self._interpolate(g, f"{name}.shift", module.shift, level)
+        return g.op("Add", g.op("Mul", t, g.op("Exp", scale)), shift)
+
+    def _interpolate(self, g: Graph, name: str, knots: Tensor, level: str) -> str:
+        """Return the row of a table at a fractional level, ``(1, c, 1, 1)``; see `at_level`."""
+        table = g.constant(name, _array(knots))
+        position = g.op("Mul", level, g.scalar((len(knots) - 1) / (ANCHORS - 1)))
+        low = g.op("Min", g.op("Floor", position), g.scalar(len(knots) - 2))
+        share = g.op("Sub", position, low)
         index = g.op("Cast", low, to=TensorProto.INT64)
         one = g.constant("one", np.array(1, np.int64))
         below = g.op("Gather", table, index, axis=0)

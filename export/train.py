@@ -25,12 +25,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from export.architecture import PIXEL_UNIT
+from export.bundle_weights import read_model
 from export.data import Crops, read_images
 from export.dyadic import DyadicConv
+from export.inherit import inherit
 from export.log import VALIDATION_FIELDS, Log, append_rows, drop_rows_after, plot
 from export.model import Model
 from export.muon import Muon
-from export.networks import Conv
+from export.networks import Conv, Modulation
 from export.objective import RateDistortion, loss, rate_distortion
 from export.recipe import Recipe, Training
 from vaecodec.bundle import ANCHORS, PATCH
@@ -68,7 +70,7 @@ def make_optimizers(model: Model, training: Training) -> list[torch.optim.Optimi
         for parameter_name, parameter in module.named_parameters(recurse=False):
             if dense and not edge and parameter_name == "weight":
                 inner.append(parameter)
-            elif module is model:
+            elif module is model or isinstance(module, Modulation):
                 rates["table"].append(parameter)
             else:
                 rates["linear" if parameter_name == "linear" else "adam"].append(parameter)
@@ -87,12 +89,12 @@ def make_optimizers(model: Model, training: Training) -> list[torch.optim.Optimi
     return optimizers
 
 
-def start(recipe: Recipe, crops: Crops, initial: dict[str, Tensor] | None) -> State:
-    """Make a fresh state: from `initial` weights if given, else from principal components."""
+def start(recipe: Recipe, crops: Crops, initial: Model | None) -> State:
+    """Make a fresh state: from another model if given, else from principal components."""
     torch.manual_seed(recipe.training.seed)
     model = Model(recipe.model)
     if initial is not None:
-        model.load_state_dict(initial)
+        inherit(model, initial)
     else:
         model.start_linear(*principal_components(crops, recipe.model.latent))
     return _state(model, recipe.training)
@@ -157,6 +159,16 @@ def averaged_model(path: Path) -> tuple[Recipe, Model, int, float]:
     if not isinstance(model, Model):
         raise TypeError("the checkpoint holds another kind of model")
     return recipe, model.eval(), state.step, state.seconds
+
+
+def trained_model(folder: Path) -> Model:
+    """Return the model of a run's folder (its averaged weights) or of a bundle's.
+
+    Raises:
+        ModelError: it is neither.
+    """
+    checkpoint = folder / CHECKPOINT
+    return averaged_model(checkpoint)[1] if checkpoint.exists() else read_model(folder)
 
 
 class Trainer:

@@ -173,7 +173,7 @@ def _read_planes(path: Path) -> Array:
 @torch.no_grad()
 def _latents(model: Model, planes: Array, level: int) -> Latents:
     anchor = torch.tensor([level / 256])
-    y = model.gained(model.g_a(torch.from_numpy(planes)), anchor)
+    y = model.gained(model.g_a(torch.from_numpy(planes), anchor), anchor)
     z_hat = model.round_z(model.hyper_latent(y, anchor))
     features = model.features(z_hat, anchor)
     y_hat = model.code(y, features, anchor).y_hat
@@ -189,17 +189,17 @@ def _transforms(bundle: Bundle, model: Model, planes: list[Array]) -> str:
         worst[name] = max(worst[name], float(np.abs(found - expected.numpy()).max()))
 
     for x in planes:
-        y = model.g_a(torch.from_numpy(x))
-        compare("y", y, _run(bundle, "encoder.onnx", {"x": x})[0])
         for level in LEVELS:
             anchor, scalars = torch.tensor([level / 256]), scalar_inputs(level)
+            y = model.g_a(torch.from_numpy(x), anchor)
+            compare("y", y, _run(bundle, "encoder.onnx", {"x": x, **scalars})[0])
             gained = model.gained(y, anchor)
             found, z = _run(bundle, "hyper.onnx", {"y": y.numpy(), **scalars})
             compare("y", gained, found)
             # Before rounding, which would turn any small difference into a whole one.
             compare("z", model.hyper_latent(gained, anchor).clamp(-Z_REACH, Z_REACH), z)
             y_hat = gained.round()
-            x_hat = model.g_s(model.ungained(y_hat, anchor)).clamp(0, 1)
+            x_hat = model.g_s(model.ungained(y_hat, anchor), anchor).clamp(0, 1)
             (found,) = _run(bundle, "decoder.onnx", {"y_hat": y_hat.numpy(), **scalars})
             compare("x_hat", x_hat, found)
     limits = {"y": LATENT_TOLERANCE, "z": 0.5 + LATENT_TOLERANCE, "x_hat": PIXEL_TOLERANCE}

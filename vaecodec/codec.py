@@ -145,15 +145,15 @@ class Codec:
             pixels, mode = to_array(image)
             planes = to_planes(pixels)
         with trace.stage("analysis"):
-            (y,) = self._network("encoder")({"x": planes})
-            gained, z = self._network("hyper")({"y": _pad_latents(y), **scalar_inputs(level)})
+            scalars = scalar_inputs(level)
+            (y,) = self._network("encoder")({"x": planes, **scalars})
+            gained, z = self._network("hyper")({"y": _pad_latents(y), **scalars})
         shape: tuple[int, int] = y.shape[2:]
         writer = SymbolWriter(self._models)
         with trace.stage("prior"):
             writer.add(z.reshape(-1).astype(np.int32), self._z_scale_index(level, z.shape))
-            features = self._prior.features(z, level, shape)
-            gained = np.ascontiguousarray(gained[:, :, : shape[0], : shape[1]])
-            self._prior.write(gained, features, level, writer)
+            features = self._prior.features(z, level)
+            self._prior.write(gained, shape, features, level, writer)
             payload = writer.finish()
         trace.move("prior", "entropy", writer.seconds)
         trace.estimated_bits = writer.ideal_bits() if measured else 0.0
@@ -187,7 +187,7 @@ class Codec:
             least = self._models.tables.least_bits(self._z_row(level))
             reader.require(z_shape[2] * z_shape[3] * least)
             z = reader.take(self._z_scale_index(level, z_shape)).reshape(z_shape)
-            features = self._prior.features(z.astype(np.float32), level, shape)
+            features = self._prior.features(z.astype(np.float32), level)
             y_hat = self._prior.read(shape, features, level, reader)
             reader.close()
         trace.move("prior", "entropy", reader.seconds)

@@ -2,12 +2,14 @@
 
 Latent (c, i, j) is coded in pass ``(c mod 4) xor (2 (i mod 2) + (j mod 2))``. So each pass codes,
 at every place, a quarter of the channels, and sees those coded before, here and at neighbours.
+
+The grid of latents is padded to multiples of the hyper-latent's stride. What lies outside of the
+image is not coded: it is its mean.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +18,10 @@ from vaecodec.bundle import HYPER_STRIDE, PASSES, Bundle
 from vaecodec.entropy import RESIDUAL_MAX, SymbolReader, SymbolWriter
 from vaecodec.runtime import Network, Tensor, scalar_inputs
 
+PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
+"""Row and column in each 2x2 square of latents, by number."""
 KNOWN_ANSWER_SIDE = 64
 """Latents a side of the known-answer input: a segment of 1,024 pixels."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Mean and scale index of the latents of one pass, each ``(n,)`` in raster order."""
-
-    places: NDArray[np.intp]
-    """Indices into the flattened ``(M, h, w)`` latents."""
-    mean: NDArray[np.float32]
-    scale: NDArray[np.uint8]
 
 
 class Prior:
@@ -42,43 +36,54 @@ class Prior:
             for index in range(PASSES)
         ]
 
-    def features(self, z_hat: NDArray[np.float32], level: int, shape: tuple[int, int]) -> Tensor:
-        """Return features ``(1, P, h, w)`` for latents of this shape, from z_hat."""
-        height, width = shape
+    def features(self, z_hat: NDArray[np.float32], level: int) -> Tensor:
+        """Return features ``(1, P, 4h, 4w)`` from z_hat ``(1, Nz, h, w)``."""
         (features,) = self._features({"z_hat": z_hat, **scalar_inputs(level)})
-        return np.ascontiguousarray(features[:, :, :height, :width])
+        return features
 
     def write(
-        self, y: NDArray[np.float32], features: Tensor, level: int, writer: SymbolWriter
+        self,
+        y: NDArray[np.float32],
+        shape: tuple[int, int],
+        features: Tensor,
+        level: int,
+        writer: SymbolWriter,
     ) -> None:
-        """Add the residuals of gained latents ``(1, M, h, w)`` to `writer`, pass by pass."""
-        y_hat = np.zeros_like(y)
-        flat, flat_hat = y.reshape(-1), y_hat.reshape(-1)
+        """Add the residuals of gained latents to `writer`, pass by pass.
+
+        Args:
+            y: ``(1, M, h, w)``, on the grid of the features.
+            shape: rows and columns of it that the image covers.
+            features: what `features` returned.
+            level: 0 to 63 * 256.
+            writer: takes the symbols.
+        """
+        known = KnownLatents(y.shape)
         for index in range(PASSES):
-            expected = self._predict(index, features, y_hat, level)
-            residual = np.rint(flat[expected.places] - expected.mean)
-            residual[expected.scale == 0] = 0
+            mean, scale = self._predict(index, features, known, level, shape)
+            residual = np.rint(gather(y, index) - mean)
+            residual[scale == 0] = 0
             residual = residual.clip(-RESIDUAL_MAX, RESIDUAL_MAX)
-            flat_hat[expected.places] = expected.mean + residual
-            writer.add(residual.astype(np.int32), expected.scale)
+            known.add(index, mean + residual)
+            writer.add(residual.astype(np.int32).reshape(-1), scale.reshape(-1))
 
     def read(
         self, shape: tuple[int, int], features: Tensor, level: int, reader: SymbolReader
     ) -> NDArray[np.float32]:
-        """Return y_hat ``(1, M, h, w)``, its residuals taken from `reader`."""
-        y_hat = np.zeros((1, self._bundle.latent_channels, *shape), np.float32)
-        flat_hat = y_hat.reshape(-1)
+        """Return y_hat ``(1, M, *shape)``, its residuals taken from `reader`; see `write`."""
+        known = KnownLatents((1, self._bundle.latent_channels, *features.shape[2:]))
         for index in range(PASSES):
-            expected = self._predict(index, features, y_hat, level)
-            flat_hat[expected.places] = expected.mean + reader.take(expected.scale)
-        return y_hat
+            mean, scale = self._predict(index, features, known, level, shape)
+            residual = reader.take(scale.reshape(-1)).reshape(mean.shape)
+            known.add(index, mean + residual)
+        return np.ascontiguousarray(known.y_hat[:, :, : shape[0], : shape[1]])
 
     def known_answer(self) -> str:
         """Return the sha256 of all outputs on a fixed input of a whole segment's shape."""
         side, level = KNOWN_ANSWER_SIDE, 32 * 256
         shape = (1, self._bundle.hyper_channels, side // HYPER_STRIDE, side // HYPER_STRIDE)
         z_hat = (_pattern(shape) % 65 - 32).astype(np.float32)
-        features = self.features(z_hat, level, (side, side))
+        features = self.features(z_hat, level)
         y_hat = (_pattern((1, self._bundle.latent_channels, side, side)) % 8001 - 4000) / 8
         digest = hashlib.sha256()
         digest.update(_value_bytes(features))
@@ -88,20 +93,55 @@ class Prior:
                 digest.update(_value_bytes(output))
         return digest.hexdigest()
 
-    def _predict(self, index: int, features: Tensor, y_hat: Tensor, level: int) -> Prediction:
-        inputs = {"features": features, "y_hat": y_hat, **scalar_inputs(level)}
-        mean, scale = self._passes[index](inputs)
-        places = pass_places(index, y_hat.shape[1:])
-        return Prediction(places, mean.reshape(-1)[places], scale.reshape(-1)[places])
+    def _predict(
+        self, index: int, features: Tensor, known: KnownLatents, level: int, shape: tuple[int, int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Return mean and scale index of what a pass codes, ``(4, M/4, h/2, w/2)`` each."""
+        inputs = {"features": features, "y_hat": known.y_hat, **scalar_inputs(level)}
+        mean, scale = (
+            output.reshape(PASSES, -1, *output.shape[2:]) for output in self._passes[index](inputs)
+        )
+        for place, (row, column) in enumerate(PLACES):
+            # Rows and columns of this place that the image covers: half of them, rounded up.
+            scale[place, :, (shape[0] - row + 1) // 2 :] = 0
+            scale[place, :, :, (shape[1] - column + 1) // 2 :] = 0
+        return mean, scale
 
 
-def pass_places(index: int, shape: tuple[int, ...]) -> NDArray[np.intp]:
-    """Return the flat indices, ascending, of the latents ``(M, h, w)`` that a pass codes."""
-    channels, height, width = shape
-    rows, columns = np.arange(height) % 2, np.arange(width) % 2
-    parity = (2 * rows[:, None] + columns).astype(np.uint8)
-    group = (np.arange(channels) % PASSES).astype(np.uint8)
-    return np.flatnonzero((group[:, None, None] ^ parity) == index)
+class KnownLatents:
+    """y_hat as far as it is known: zero where a latent is still to come.
+
+    Attributes:
+        y_hat: ``(1, M, h, w)``.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.y_hat = np.zeros(shape, np.float32)
+
+    def add(self, index: int, values: NDArray[np.float32]) -> None:
+        """Put what a pass codes, ``(4, M/4, h/2, w/2)``, where it belongs."""
+        for place, (row, column) in enumerate(PLACES):
+            self.y_hat[0, index ^ place :: PASSES, row::2, column::2] = values[place]
+
+
+def gather(y: NDArray[np.float32], index: int) -> NDArray[np.float32]:
+    """Return what a pass codes of latents ``(1, M, h, w)``: ``(4, M/4, h/2, w/2)``."""
+    parts = [
+        y[0, index ^ place :: PASSES, row::2, column::2]
+        for place, (row, column) in enumerate(PLACES)
+    ]
+    return np.stack(parts)
+
+
+def pass_order(index: int, channels: int) -> NDArray[np.intp]:
+    """Return the order in which a pass codes latents, ``(M,)``.
+
+    Latents are named as channels ``p M + c`` of a grid of half the size: place p of each 2x2
+    square, channel c. At each place a pass codes every fourth channel from ``index xor p``.
+    """
+    place = np.arange(PASSES)[:, None]
+    channel = np.arange(0, channels, PASSES) + (index ^ place)
+    return (place * channels + channel).reshape(-1)
 
 
 def _value_bytes(values: Tensor) -> bytes:

@@ -20,7 +20,7 @@ from export.data import Crops, read_images
 from export.log import append_rows, drop_rows_after
 from export.muon import Muon, orthogonalise
 from export.recipe import Recipe, Training
-from export.train import CHECKPOINT, Trainer, load, start, validation_crops
+from export.train import CHECKPOINT, Trainer, load, start, trained_model, validation_crops
 
 RECIPE = Recipe.from_dict(TINY_RECIPE)
 PHOTOGRAPH = SAMPLES / "astronaut-sign.jpg"
@@ -156,11 +156,11 @@ def test_recipes_that_do_not_fit(tables: dict, message: str):
 
 def test_training_starts_from_a_bundle(tiny_bundle: Path, tmp_path: Path):
     """What is shipped, and nothing else, comes back: the first validation is the bundle's."""
-    initial = read_weights(tiny_bundle, RECIPE.model)
+    shipped = read_weights(tiny_bundle, RECIPE.model)
     crops = Crops([PHOTOGRAPH], 64, 2, seed=0)
-    model = start(RECIPE, crops, initial).model
+    model = start(RECIPE, crops, trained_model(tiny_bundle)).model
     for name, value in model.state_dict().items():
-        assert torch.equal(value, initial[name]), name
+        assert torch.equal(value, shipped[name]), name
     with pytest.raises(ValueError, match="does not fit"):
         read_weights(tiny_bundle, replace(RECIPE.model, latent=64))
 
