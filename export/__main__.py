@@ -107,6 +107,35 @@ def export_onnx(
 
 
 @app.command()
+def curve(
+    run: Annotated[Path, typer.Argument(help="Folder of a run or of a bundle.")],
+    images: Annotated[list[Path], typer.Option(help="Folders of images or packs; repeatable.")],
+    curves: Annotated[Path | None, typer.Option(help="Published curves (JSON).")] = None,
+    against: Annotated[list[str] | None, typer.Option(help="Curve to compare with.")] = None,
+    every: Annotated[int, typer.Option(help="Take every so manieth image.", min=1)] = 1,
+    levels: Annotated[int, typer.Option(help="Levels, evenly spread.", min=2)] = 10,
+) -> None:
+    """Estimate rate and fidelity over the levels, without exporting or coding."""
+    from export.measure import measure, photographs
+    from export.train import trained_model
+    from vaecodec.bundle import ANCHORS
+    from vaecodec.curves import choose_curves, compare, load_curves
+
+    chosen = choose_curves(load_curves(curves), against or []) if curves else {}
+    model = trained_model(run)
+    batches = list(photographs(images, every))
+    points: list[tuple[float, float]] = []
+    for index in range(levels):
+        level = index * (ANCHORS - 1) / (levels - 1)
+        points.append(measure(model, batches, level))
+        bpp, psnr = points[-1]
+        typer.echo(f"level {level:4.1f}  {bpp:.4f} bpp  {psnr:.3f} dB")
+    for comparison in compare(points, chosen):
+        figure = comparison.problem if comparison.percent is None else f"{comparison.percent:+.1f}%"
+        typer.echo(f"BD-rate against {comparison.curve}: {figure}")
+
+
+@app.command()
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
     images: Annotated[

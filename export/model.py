@@ -30,6 +30,7 @@ from export.dyadic import (
     round_straight_through,
     snap,
 )
+from export.likelihood import quantise
 from export.networks import (
     Analysis,
     ContextPass,
@@ -64,6 +65,8 @@ class Coded:
     """``(n, M, h, w)``."""
     residual: Tensor
     """y' - mean, before rounding, ``(n, 4 M, h/2, w/2)``: the passes, one after the other."""
+    symbol: Tensor
+    """The residual, quantised."""
     scale_index: Tensor
     """Whole numbers in [0, 63], of the same shape; gradients pass."""
 
@@ -186,17 +189,22 @@ class Model(nn.Module):
         passes = to_phases(y)[:, self.order.flatten()].chunk(PASSES, dim=1)
         known: list[Tensor] = []
         residuals: list[Tensor] = []
+        symbols: list[Tensor] = []
         scales: list[Tensor] = []
         for index, target in enumerate(passes):
             unknown = [torch.zeros_like(target)] * (PASSES - index)
             y_hat = self.from_passes([*known, *unknown])
             mean, scale = self.predict(index, features, y_hat, anchor)
             r = target - mean
+            symbol = quantise(r.detach(), scale.detach())
             # A latent of the smallest scale is not coded: it is its mean.
-            known.append(mean + round_straight_through(r) * (scale.detach() > 0))
+            known.append(mean + (r + (symbol - r).detach()) * (scale.detach() > 0))
             residuals.append(r)
+            symbols.append(symbol)
             scales.append(scale)
-        return Coded(self.from_passes(known), torch.cat(residuals, 1), torch.cat(scales, 1))
+        return Coded(
+            self.from_passes(known), *(torch.cat(p, 1) for p in (residuals, symbols, scales))
+        )
 
     def from_passes(self, passes: list[Tensor]) -> Tensor:
         """Put what the four passes code, ``(n, M, h/2, w/2)`` each, where it belongs."""
@@ -218,6 +226,7 @@ class Model(nn.Module):
         return {
             "x_hat": x_hat,
             "residual": coded.residual,
+            "symbol": coded.symbol,
             "scale_index": coded.scale_index,
             "z": z,
             "z_scale_index": self.z_scale_index(anchor),

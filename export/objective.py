@@ -1,8 +1,10 @@
 """Rate and distortion: the negative ELBO of the variational autoencoder, for every level at once.
 
-The likelihood of a latent is that of a Gaussian integrated over a unit interval, and training adds
-U(-1/2, 1/2) in place of rounding (Ballé et al. 2018, sections 2 and 3). Distortion is taken on
-hard-rounded latents with a straight-through gradient (Minnen & Singh 2020, section 3.3).
+The likelihood of a latent is that of a Gaussian integrated over a unit interval. The rate is that
+of the symbols that a file would hold, and so is the gradient of the scales. The latents get the
+gradient of the rate under U(-1/2, 1/2) in place of rounding (Ballé et al. 2018, sections 2 and 3).
+Distortion is taken on quantised latents with a straight-through gradient (Minnen & Singh 2020,
+section 3.3).
 """
 
 from __future__ import annotations
@@ -13,11 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from export.architecture import SCALE_LOG_STEP, SCALE_MIN
+from export.likelihood import bits
 from export.model import Model
-
-LIKELIHOOD_MIN = 2.0**-26
-"""About what the escape code costs; also keeps the logarithm finite."""
 
 
 @dataclass
@@ -34,15 +33,6 @@ class RateDistortion:
         return self.bpp_y + self.bpp_z
 
 
-def bits(value: Tensor, scale_index: Tensor) -> Tensor:
-    """Return -log2 of a zero-mean Gaussian's mass in [value - 1/2, value + 1/2]."""
-    inverse = torch.exp(-scale_index * SCALE_LOG_STEP) * (math.sqrt(0.5) / SCALE_MIN)
-    magnitude = value.abs()
-    upper = torch.erfc((magnitude - 0.5) * inverse)
-    lower = torch.erfc((magnitude + 0.5) * inverse)
-    return -torch.log2((upper - lower) / 2 + LIKELIHOOD_MIN)
-
-
 def rate_distortion(out: dict[str, Tensor], x: Tensor, *, hard: bool) -> RateDistortion:
     """Measure a forward pass.
 
@@ -53,19 +43,26 @@ def rate_distortion(out: dict[str, Tensor], x: Tensor, *, hard: bool) -> RateDis
             clipped. False is the differentiable proxy for training.
     """
     n, pixels = x.shape[0], x.shape[2] * x.shape[3]
-    residual, z, x_hat = out["residual"], out["z"], out["x_hat"]
-    z_index = out["z_scale_index"].expand_as(z)
+    z, x_hat = out["z"], out["x_hat"]
+    y_index, z_index = out["scale_index"], out["z_scale_index"].expand_as(z)
+    bits_y = bits(out["symbol"], y_index)
+    bits_z = bits(Model.round_z(z).detach(), z_index)
     if hard:
-        bits_y = bits(residual.round(), out["scale_index"]) * (out["scale_index"] > 0)
-        bits_z = bits(Model.round_z(z), z_index)
+        bits_y = bits_y * (y_index > 0)
         x_hat = x_hat.clamp(0, 1)
     else:
-        bits_y = bits(residual + torch.rand_like(residual) - 0.5, out["scale_index"])
-        bits_z = bits(z + torch.rand_like(z) - 0.5, z_index)
+        bits_y = _with_noisy_gradient(bits_y, out["residual"], y_index)
+        bits_z = _with_noisy_gradient(bits_z, z, z_index)
     error = (x_hat - x).square().mean((1, 2, 3)) * 255**2
     return RateDistortion(
         bits_y.sum((1, 2, 3)) / pixels, bits_z.sum((1, 2, 3)) / pixels, error.view(n)
     )
+
+
+def _with_noisy_gradient(exact: Tensor, value: Tensor, scale_index: Tensor) -> Tensor:
+    """Give what is coded the gradient of its rate under noise; the scales have that of `exact`."""
+    noisy = bits(value + torch.rand_like(value) - 0.5, scale_index.detach())
+    return exact + noisy - noisy.detach()
 
 
 def loss(model: Model, measured: RateDistortion, anchor: Tensor) -> Tensor:

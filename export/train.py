@@ -30,6 +30,7 @@ from export.data import Crops, read_images
 from export.dyadic import DyadicConv
 from export.inherit import inherit
 from export.log import VALIDATION_FIELDS, Log, append_rows, drop_rows_after, plot
+from export.measure import measure
 from export.model import Model
 from export.muon import Muon
 from export.networks import Conv, Modulation
@@ -155,10 +156,14 @@ def load(path: Path, training: Training | None = None) -> tuple[Recipe, State]:
 def averaged_model(path: Path) -> tuple[Recipe, Model, int, float]:
     """Return recipe, averaged weights, steps and seconds trained of a checkpoint, for export."""
     recipe, state = load(path)
+    return recipe, _averaged(state).eval(), state.step, state.seconds
+
+
+def _averaged(state: State) -> Model:
     model = state.averaged.module
     if not isinstance(model, Model):
         raise TypeError("the checkpoint holds another kind of model")
-    return recipe, model.eval(), state.step, state.seconds
+    return model
 
 
 def trained_model(folder: Path) -> Model:
@@ -258,25 +263,13 @@ class Trainer:
     @torch.no_grad()
     def validate(self) -> None:
         """Measure the averaged weights on held-out images, on hard symbols; log and plot."""
+        model = _averaged(self.state)
         rows: list[list[float]] = []
         for level in VALIDATION_ANCHORS:
-            bpp, psnr = self._validate_at(float(level))
+            bpp, psnr = measure(model, self.validation.split(VALIDATION_BATCH), float(level))
             rows.append([self.state.step, level, round(bpp, 5), round(psnr, 4)])
         append_rows(self.folder / VALIDATION, VALIDATION_FIELDS, rows)
         plot(self.folder / VALIDATION, self.folder / "curve.png")
-
-    def _validate_at(self, level: float) -> tuple[float, float]:
-        """Return the mean rate (bpp) and PSNR (dB) at one level."""
-        rates: list[Tensor] = []
-        errors: list[Tensor] = []
-        for batch in self.validation.split(VALIDATION_BATCH):
-            x = batch.to(self.device).float().div(255)
-            anchor = torch.full((len(x),), level, device=self.device)
-            measured = rate_distortion(self.state.averaged.module(x, anchor), x, hard=True)
-            rates.append(measured.bpp)
-            errors.append(measured.mse)
-        psnr = 10 * torch.log10(255**2 / torch.cat(errors))
-        return float(torch.cat(rates).mean()), float(psnr.mean())
 
     def _any(self, flag: bool) -> bool:
         """Tell whether a flag is set in any process, so that all of them stop together."""

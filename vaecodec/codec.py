@@ -23,6 +23,7 @@ from vaecodec.errors import ModelMismatchError
 from vaecodec.image import from_planes, to_array, to_planes
 from vaecodec.limits import DEFAULT_LIMITS, Limits
 from vaecodec.prior import Prior
+from vaecodec.quantise import Quantiser
 from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
 from vaecodec.runtime import (
     Network,
@@ -91,6 +92,7 @@ class Codec:
         load_onnxruntime(device)
         tables = load_tables(self.bundle.read("tables.npz"), self.bundle.hyper_channels)
         self._models = SymbolModels(tables)
+        self._quantise = Quantiser(tables)
         # Small, and on a CPU exact for images of every shape.
         self._prior = Prior(self.bundle, threads)
         self._networks: dict[str, Network] = {}
@@ -153,7 +155,7 @@ class Codec:
         with trace.stage("prior"):
             writer.add(z.reshape(-1).astype(np.int32), self._z_scale_index(level, z.shape))
             features = self._prior.features(z, level)
-            self._prior.write(gained, shape, features, level, writer)
+            self._prior.write(gained, shape, features, level, self._quantise, writer)
             payload = writer.finish()
         trace.move("prior", "entropy", writer.seconds)
         trace.estimated_bits = writer.ideal_bits() if measured else 0.0

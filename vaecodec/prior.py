@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vaecodec.bundle import HYPER_STRIDE, PASSES, Bundle
 from vaecodec.entropy import RESIDUAL_MAX, SymbolReader, SymbolWriter
+from vaecodec.quantise import Quantiser
 from vaecodec.runtime import Network, Tensor, scalar_inputs
 
 PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -47,6 +48,7 @@ class Prior:
         shape: tuple[int, int],
         features: Tensor,
         level: int,
+        quantise: Quantiser,
         writer: SymbolWriter,
     ) -> None:
         """Add the residuals of gained latents to `writer`, pass by pass.
@@ -56,16 +58,16 @@ class Prior:
             shape: rows and columns of it that the image covers.
             features: what `features` returned.
             level: 0 to 63 * 256.
+            quantise: rounds them.
             writer: takes the symbols.
         """
         known = KnownLatents(y.shape)
         for index in range(PASSES):
             mean, scale = self._predict(index, features, known, level, shape)
-            residual = np.rint(gather(y, index) - mean)
-            residual[scale == 0] = 0
-            residual = residual.clip(-RESIDUAL_MAX, RESIDUAL_MAX)
-            known.add(index, mean + residual)
-            writer.add(residual.astype(np.int32).reshape(-1), scale.reshape(-1))
+            residual = (gather(y, index) - mean).clip(-RESIDUAL_MAX, RESIDUAL_MAX)
+            symbol = quantise(residual, scale)
+            known.add(index, mean + symbol)
+            writer.add(symbol.reshape(-1), scale.reshape(-1))
 
     def read(
         self, shape: tuple[int, int], features: Tensor, level: int, reader: SymbolReader

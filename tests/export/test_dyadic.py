@@ -16,7 +16,6 @@ from export.dyadic import (
     snap,
 )
 
-
 FINITE = st.floats(-50, 50, allow_subnormal=False)
 
 

@@ -1,0 +1,49 @@
+"""Rate and fidelity of a model as its files would have them, estimated without an export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from export.data import read_images
+from export.model import Model
+from export.objective import rate_distortion
+from vaecodec.metrics import Point
+
+MULTIPLE = 64
+"""Sides that `Model.forward` takes: a hyper-latent's."""
+
+
+@torch.no_grad()
+def measure(model: Model, batches: Iterable[Tensor], level: float) -> Point:
+    """Return bits per pixel and PSNR (dB), each the mean over images.
+
+    Args:
+        model: on whose device this runs.
+        batches: uint8 images ``(n, 3, h, w)``, repeated at the edges to multiples of 64.
+        level: in anchors.
+    """
+    rates: list[Tensor] = []
+    psnrs: list[Tensor] = []
+    device = model.log_gain.device
+    for batch in batches:
+        height, width = batch.shape[2:]
+        edges = (0, -width % MULTIPLE, 0, -height % MULTIPLE)
+        x = functional.pad(batch.to(device).float().div(255), edges, mode="replicate")
+        x = x.contiguous(memory_format=torch.channels_last)
+        anchor = torch.full((len(x),), level, device=device)
+        measured = rate_distortion(model(x, anchor), x, hard=True)
+        rates.append(measured.bpp * (x.shape[2] * x.shape[3] / (height * width)))
+        psnrs.append(10 * torch.log10(255**2 / measured.mse))
+    return float(torch.cat(rates).mean()), float(torch.cat(psnrs).mean())
+
+
+def photographs(sources: Iterable[Path], every: int) -> Iterator[Tensor]:
+    """Yield every so manieth image of folders or packs, ``(1, 3, h, w)`` uint8."""
+    for index, pixels in enumerate(read_images(sources, 1)):
+        if index % every == 0:
+            yield torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vaecodec.bundle import find_bundle
+from vaecodec.entropy import RESIDUAL_MAX
+from vaecodec.quantise import DISTORTION_WEIGHT, Quantiser
+from vaecodec.tables import FREQUENCY_SUM, SCALE_COUNT, Tables, load_tables
+
+
+@pytest.fixture(scope="module")
+def tables(tiny_bundle: Path) -> Tables:
+    bundle = find_bundle(tiny_bundle)
+    return load_tables(bundle.read("tables.npz"), bundle.hyper_channels)
+
+
+def cost(tables: Tables, residual: float, scale: int, symbol: int) -> float:
+    table, reach = tables.frequencies[scale], int(tables.reach[scale])
+    bits = -np.log2(float(table[symbol + reach]) / FREQUENCY_SUM)
+    return float(bits + DISTORTION_WEIGHT * (residual - symbol) ** 2)
+
+
+def test_no_neighbour_towards_zero_is_cheaper(tables: Tables):
+    rng = np.random.default_rng(0)
+    scale = rng.integers(1, SCALE_COUNT, 4000).astype(np.uint8)
+    residual = (rng.normal(size=4000) * tables.scales[scale]).astype(np.float32)
+    symbols = Quantiser(tables)(residual, scale)
+    nearest = np.rint(residual)
+    changed = 0
+    for r, s, symbol, q in zip(residual, scale, symbols, nearest, strict=True):
+        if abs(q) > tables.reach[s] or q == 0:
+            assert symbol == q
+            continue
+        nearer = q - np.sign(q)
+        costs = {int(c): cost(tables, float(r), int(s), int(c)) for c in (q, nearer)}
+        assert costs[int(symbol)] <= min(costs.values()) + 1e-4
+        changed += symbol != q
+    assert 40 < changed < 2000
+
+
+def test_what_is_not_coded_is_zero(tables: Tables):
+    residual = np.array([[3.0, -7.7], [0.2, 900.0]], np.float32)
+    symbols = Quantiser(tables)(residual, np.zeros((2, 2), np.uint8))
+    assert symbols.dtype == np.int32
+    np.testing.assert_array_equal(symbols, np.zeros((2, 2)))
+
+
+def test_escapes_are_rounded_to_the_nearest(tables: Tables):
+    residual = np.array([RESIDUAL_MAX, -RESIDUAL_MAX, 5000.4, -5000.6], np.float32)
+    symbols = Quantiser(tables)(residual, np.full(4, 7, np.uint8))
+    np.testing.assert_array_equal(symbols, [RESIDUAL_MAX, -RESIDUAL_MAX, 5000, -5001])
+
+
+def test_a_narrow_table_needs_more_to_leave_zero(tables: Tables):
+    """0.7 steps are coded as one where ones are common, and as zero where they are rare."""
+    narrow, wide = 5, 40
+    symbols = Quantiser(tables)(np.full(2, 0.7, np.float32), np.array([narrow, wide], np.uint8))
+    np.testing.assert_array_equal(symbols, [0, 1])
