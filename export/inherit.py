@@ -23,8 +23,9 @@ def inherit(model: Model, source: Model) -> None:
         ValueError: `model` differs in anything else, channels for instance.
     """
     inherited = dict(source.named_parameters())
-    lmbda = model.arch.lmbda(torch.arange(ANCHORS))
-    anchor = source.arch.anchor(lmbda)
+    # In float64, so that levels which mean the same fall on themselves.
+    lmbda = model.arch.lmbda(torch.arange(ANCHORS, dtype=torch.float64))
+    anchor = source.arch.anchor(lmbda).float()
     for name, module in model.named_modules():
         is_table = module is model or isinstance(module, Modulation)
         for leaf, parameter in module.named_parameters(prefix=name, recurse=False):
