@@ -89,7 +89,7 @@ def at_level(table: Tensor, anchor: Tensor) -> Tensor:
     Returns:
         ``(n, c, 1, 1)``.
     """
-    position = anchor * ((len(table) - 1) / (ANCHORS - 1))
+    position = anchor * (len(table) - 1) / (ANCHORS - 1)
     low = position.floor().clamp(0, len(table) - 2)
     share = (position - low).unsqueeze(1)
     low = low.long()
