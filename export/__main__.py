@@ -136,6 +136,27 @@ def curve(
 
 
 @app.command()
+def drawings(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    picture: Annotated[Path | None, typer.Option(help="PNG to show details in.")] = None,
+    quality: Annotated[float, typer.Option(help="0 to 100.", min=0, max=100)] = 50,
+) -> None:
+    """Measure a bundle on text, line art and a screenshot, which are no photographs."""
+    from export.drawings import examine, sheet
+    from vaecodec.codec import Codec
+
+    outcomes = examine(Codec(bundle), quality)
+    typer.echo("picture      bpp   psnr_db  JPEG, as faithful, bpp  PNG, lossless, bpp")
+    for one in outcomes:
+        jpeg = "none" if one.jpeg_bpp is None else f"{one.jpeg_bpp:.3f}"
+        typer.echo(
+            f"{one.name:10} {one.bpp:5.3f}  {one.psnr_db:8.3f}  {jpeg:>22}  {one.png_bpp:18.3f}"
+        )
+    if picture is not None:
+        sheet(outcomes).save(picture, optimize=True)
+
+
+@app.command()
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
     images: Annotated[
