@@ -1,4 +1,4 @@
-"""Command line of the factory: ``python -m export train | onnx | verify``."""
+"""Command line of the factory: ``python -m export train | onnx | curve | drawings | verify``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 
 @app.callback()
 def factory() -> None:
-    """Train models, export them as bundles, and verify bundles."""
+    """Train models, export them as bundles, measure and verify them."""
 
 
 @app.command()
@@ -41,7 +41,8 @@ def train(
 ) -> None:
     """Train a model, or resume the run in the folder.
 
-    Several GPUs: start it with `accelerate launch -m export train ...` or with torchrun.
+    Several processes, on GPUs or on the cores of a CPU: `torchrun --nproc-per-node 2 -m -- export
+    train ...`; the batch is that of one process.
     """
     import torch
 
@@ -69,9 +70,7 @@ def train(
             raise ValueError(f"the run in {run} has another [model] than {recipe}")
         typer.echo(f"resuming {run} at step {state.step:,}")
     else:
-        initial = None
-        if init_from is not None:
-            initial = trainer.trained_model(init_from)
+        initial = trainer.trained_model(init_from) if init_from else None
         state = trainer.start(chosen, crops, initial)
     trainer.Trainer(chosen, state, crops, held_out, run, cpu=cpu).run()
 
@@ -112,15 +111,20 @@ def curve(
     images: Annotated[list[Path], typer.Option(help="Folders of images or packs; repeatable.")],
     curves: Annotated[Path | None, typer.Option(help="Published curves (JSON).")] = None,
     against: Annotated[list[str] | None, typer.Option(help="Curve to compare with.")] = None,
-    every: Annotated[int, typer.Option(help="Take every so manieth image.", min=1)] = 1,
+    every: Annotated[int, typer.Option(help="Take every n-th image.", min=1)] = 1,
     levels: Annotated[int, typer.Option(help="Levels, evenly spread.", min=2)] = 10,
 ) -> None:
-    """Estimate rate and fidelity over the levels, without exporting or coding."""
+    """Estimate rate and fidelity over the levels, without exporting or coding.
+
+    The rate is a little high where sides are no multiples of 64.
+    """
     from export.measure import measure, photographs
     from export.train import trained_model
     from vaecodec.bundle import ANCHORS
     from vaecodec.curves import choose_curves, compare, load_curves
 
+    if against and curves is None:
+        raise typer.BadParameter("it needs --curves JSON", param_hint="--against")
     chosen = choose_curves(load_curves(curves), against or []) if curves else {}
     model = trained_model(run)
     batches = list(photographs(images, every))

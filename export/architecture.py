@@ -34,7 +34,8 @@ class Architecture:
         hyper: channels of z.
         prior: channels of the hyper-synthesis and the context passes.
         context_blocks: blocks in each context pass.
-        knots: levels at which gains are learned; log-linear between them.
+        knots: levels at which gains and what else depends on the level are learned; between them
+            these are interpolated.
         lmbda_min: weight of the squared error (in 8-bit units, against bpp) at the lowest level.
         lmbda_max: the same at the highest level.
     """
@@ -63,7 +64,7 @@ class Architecture:
         return self.lmbda_min * torch.exp(anchor / (ANCHORS - 1) * span)
 
     def anchor(self, lmbda: Tensor) -> Tensor:
-        """Undo `lmbda`; outside the range of the levels, the result is too."""
+        """Undo `lmbda`: below 0 or above 63 where lmbda is out of the range."""
         span = math.log(self.lmbda_max / self.lmbda_min)
         return torch.log(lmbda / self.lmbda_min) / span * (ANCHORS - 1)
 

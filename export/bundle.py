@@ -26,8 +26,7 @@ from vaecodec.prior import Prior
 
 ENCODING_ONLY = frozenset({"encoder.onnx", "hyper.onnx"})
 """Files that decide how an image is encoded, and not what a file decodes to."""
-CARD = ("MODEL_CARD.md", "drawings.png")
-"""What a person writes or draws about a bundle."""
+CARD = "MODEL_CARD.md"
 
 
 def write_bundle(model: Model, folder: Path, name: str, provenance: dict[str, Any]) -> None:
@@ -36,7 +35,7 @@ def write_bundle(model: Model, folder: Path, name: str, provenance: dict[str, An
     Args:
         model: the averaged weights.
         folder: made beside its place and then moved there, in place of the bundle that was there;
-            that one's model card and its picture are kept.
+            that one's model card is kept.
         name: the bundle's name.
         provenance: version, licence and training facts, for the manifest.
 
@@ -60,9 +59,8 @@ def write_bundle(model: Model, folder: Path, name: str, provenance: dict[str, An
     _write_manifest(temporary, manifest)
     manifest["known_answer"] = Prior(find_bundle(temporary)).known_answer()
     _write_manifest(temporary, manifest)
-    for file in CARD:
-        if (folder / file).exists():
-            shutil.copy2(folder / file, temporary / file)
+    if (folder / CARD).exists():
+        shutil.copy2(folder / CARD, temporary / CARD)
     if folder.exists():
         folder.rename(old)
     temporary.rename(folder)

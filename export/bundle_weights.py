@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,65 +16,57 @@ from export.architecture import EXPONENT_MAX, Architecture
 from export.dyadic import ACTIVATION_STEPS, DyadicConv
 from export.model import SCALE_SHIFT, Model
 from export.onnx_graph import Array
-from vaecodec.bundle import find_bundle
+from vaecodec.bundle import MANIFEST, Bundle, find_bundle
 from vaecodec.tables import load_tables
 
 
 def read_model(folder: Path) -> Model:
     """Return the model of a bundle, with its weights as they were rounded for shipping.
 
+    Tables that the exact prior knows at whole anchors come back at the knots alone: between two of
+    these they may differ from the bundle's by one step.
+
     Raises:
         ValueError: the graphs do not hold the parameters of the manifest's architecture.
     """
-    import json
-
-    manifest = json.loads((find_bundle(folder).path / "manifest.json").read_text("utf-8"))
-    arch = Architecture(**manifest["architecture"])
-    model = Model(arch)
-    model.load_state_dict(read_weights(folder, arch))
+    bundle = find_bundle(folder)
+    manifest: dict[str, Any] = json.loads((bundle.path / MANIFEST).read_text("utf-8"))
+    try:
+        model = Model(Architecture(**manifest["architecture"]))
+        model.load_state_dict(_state(bundle, model))
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"the bundle {folder} does not hold the model of its manifest: {error}"
+        ) from error
     return model.eval()
 
 
-def read_weights(folder: Path, arch: Architecture) -> dict[str, Tensor]:
-    """Return a state dict for `Model(arch)` from the initialisers of a bundle's graphs.
-
-    Raises:
-        ValueError: a parameter is missing or of another shape.
-    """
-    bundle = find_bundle(folder)
+def _state(bundle: Bundle, model: Model) -> dict[str, Tensor]:
     stored: dict[str, Array] = {}
     for name in bundle.files:
         if name.endswith(".onnx"):
             graph = onnx.load_model_from_string(bundle.read(name)).graph
             stored |= {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    model = Model(arch)
-    state = model.state_dict()
-    exact = {name for name, module in model.named_modules() if isinstance(module, DyadicConv)}
-    try:
-        for key, current in state.items():
-            owner, _, leaf = key.rpartition(".")
-            if owner in exact:
-                value = _exact_parameter(stored, owner, leaf)
-            elif owner:
-                value = stored[key]
-            else:
-                continue
-            state[key] = torch.from_numpy(value.astype(np.float32)).reshape(current.shape)
-        for key in ("log_gain", "log_inverse_gain", "z_shift"):
-            state[key] = torch.from_numpy(stored[key].copy())
-        features = stored["level_features"][:: arch.knot_spacing] / ACTIVATION_STEPS
-        state["level_features"] = torch.from_numpy(features.astype(np.float32))
-        exponent = np.round(-np.log2(stored["shrink_z"])).clip(0, EXPONENT_MAX)
-        state["exponent"] = torch.from_numpy(exponent.astype(np.float32))
-        state["base_scale"] = torch.from_numpy(stored["base_scale"].copy())
-    except (KeyError, RuntimeError) as error:
-        raise ValueError(f"the bundle {folder} does not fit the recipe's model: {error}") from error
+    spacing = model.arch.knot_spacing
     tables = load_tables(bundle.read("tables.npz"), bundle.hyper_channels)
-    z_scale = tables.z_scale_index[:: arch.knot_spacing].astype(np.float32) / SCALE_SHIFT
-    state["z_scale"] = torch.from_numpy(z_scale)
+    # A pass knows the base of what it codes, in its own order; one pass codes every channel.
+    base_scale = np.empty_like(stored["context.0.base_scale"])
+    base_scale[:, model.order[0].numpy() % model.arch.latent] = stored["context.0.base_scale"]
+    values = {
+        "level_features": stored["level_features"][::spacing] / ACTIVATION_STEPS,
+        "exponent": np.round(-np.log2(stored["shrink_z"])).clip(0, EXPONENT_MAX),
+        "base_scale": base_scale,
+        "z_scale": tables.z_scale_index[::spacing].astype(np.float32) / SCALE_SHIFT,
+    }
+    exact = {name for name, module in model.named_modules() if isinstance(module, DyadicConv)}
+    state: dict[str, Tensor] = {}
     for key, current in model.state_dict().items():
-        if state[key].shape != current.shape:
-            raise ValueError(f"the bundle {folder} does not fit the recipe's model: {key}")
+        owner, _, leaf = key.rpartition(".")
+        if owner in exact:
+            value = _exact_parameter(stored, owner, leaf)
+        else:
+            value = values[key] if key in values else stored[key]
+        state[key] = torch.from_numpy(value.astype(np.float32)).reshape(current.shape)
     return state
 
 

@@ -118,7 +118,9 @@ def _leaky(a: Steps, alpha: float) -> Steps:
     return np.where(negative, _shift_down(np.where(negative, a, 0), bits), a)
 
 
-def _depth_to_space(a: Steps, block: int) -> Steps:
+def _depth_to_space(a: Steps, block: int, mode: bytes) -> Steps:
+    if mode != b"CRD":
+        raise InexactError(f"no exact reference for DepthToSpace in mode {mode!r}")
     n, channels, height, width = a.shape
     split = a.reshape(n, channels // block**2, block, block, height, width)
     return split.transpose(0, 1, 4, 2, 5, 3).reshape(n, -1, height * block, width * block)
@@ -142,7 +144,7 @@ _OPERATIONS: dict[str, Callable[[Sequence[Array], dict[str, Any]], Sequence[Arra
     "Clip": lambda i, a: [i[0].clip(i[1], i[2])],
     "Concat": lambda i, a: [np.concatenate(i, a["axis"])],
     "Conv": lambda i, a: [_conv(i, a)],
-    "DepthToSpace": lambda i, a: [_depth_to_space(i[0], a["blocksize"])],
+    "DepthToSpace": lambda i, a: [_depth_to_space(i[0], a["blocksize"], a["mode"])],
     "Gather": lambda i, a: [i[0].take(i[1], axis=a["axis"])],
     "Identity": lambda i, a: [i[0]],
     "LeakyRelu": lambda i, a: [_leaky(i[0], a["alpha"])],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from export.architecture import SCALE_LOG_STEP
+from export.architecture import EXPONENT_MAX, SCALE_LOG_STEP
 from export.model import BASE_SCALE_MIN, Model
-from export.networks import Block, ExactBlock, Modulation, at_level
+from export.networks import Block, ExactBlock, Modulation, at_level, nearest_anchor
 from vaecodec.bundle import ANCHORS
 from vaecodec.tables import SCALE_COUNT
 
@@ -16,8 +18,8 @@ from vaecodec.tables import SCALE_COUNT
 def inherit(model: Model, source: Model) -> None:
     """Give `model` the weights of `source`.
 
-    `model` may have more blocks (they start as the identity) and another range of lmbda (tables
-    are read off at the same lmbda, and beyond the source's range in a straight line).
+    `model` may have more blocks (they start as the identity), other knots, and another range of
+    lmbda (tables are read off at the same lmbda, and beyond the source's range in a straight line).
 
     Raises:
         ValueError: `model` differs in anything else, channels for instance.
@@ -43,12 +45,13 @@ def inherit(model: Model, source: Model) -> None:
     surplus = set(inherited) - {name for name, _ in model.named_parameters()}
     if surplus:
         raise ValueError(f"the model to start from is larger: it has {min(surplus)}")
-    nearest = anchor.round().clamp(0, ANCHORS - 1)
+    nearest = nearest_anchor(anchor).clamp(0, ANCHORS - 1)
     growth = _rows(source.log_gain, anchor) - _rows(source.log_gain, nearest)
     rows = nearest.long()
     base = source.base_scale[rows] + torch.round(growth / SCALE_LOG_STEP)
     model.base_scale.copy_(base.clamp(BASE_SCALE_MIN, SCALE_COUNT - 1))
-    model.exponent.copy_(source.exponent[rows])
+    exponent = source.exponent[rows] + torch.round(growth / math.log(2))
+    model.exponent.copy_(exponent.clamp(0, EXPONENT_MAX))
     model.g_s.latent_unit.copy_(source.g_s.latent_unit)
 
 

@@ -39,10 +39,11 @@ from export.networks import (
     Synthesis,
     at_level,
     from_phases,
+    nearest_anchor,
+    pass_order,
     to_phases,
 )
 from vaecodec.bundle import ANCHORS, PASSES
-from vaecodec.prior import pass_order
 from vaecodec.tables import SCALE_COUNT
 
 MEAN_STEPS = 8
@@ -102,7 +103,7 @@ class Model(nn.Module):
         self.level_features = nn.Parameter(torch.zeros(arch.knots, arch.prior))
         self.register_buffer("exponent", torch.zeros(ANCHORS, arch.latent))
         self.register_buffer("base_scale", torch.zeros(ANCHORS, arch.latent))
-        order = torch.stack([torch.from_numpy(pass_order(i, arch.latent)) for i in range(PASSES)])
+        order = torch.stack([pass_order(i, arch.latent) for i in range(PASSES)])
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("place", order.flatten().argsort(), persistent=False)
 
@@ -142,19 +143,19 @@ class Model(nn.Module):
 
     def hyper_latent(self, y: Tensor, anchor: Tensor) -> Tensor:
         """Return z, centred for its level and not yet rounded, from gained latents."""
-        e = self.exponent[anchor.round().long()][:, :, None, None]
+        e = self.exponent[nearest_anchor(anchor).long()][:, :, None, None]
         reach = ACTIVATION_MAX / ACTIVATION_STEPS
         v = (y * torch.exp2(-e)).clamp(-reach, reach)
         return self.h_a(v) + at_level(self.z_shift, anchor)
 
     def features(self, z_hat: Tensor, anchor: Tensor) -> Tensor:
         """Run the exact hyper-synthesis at the anchor nearest to the level."""
-        level = at_level(self.level_features, anchor.round())
+        level = at_level(self.level_features, nearest_anchor(anchor))
         return self.h_s(z_hat, snap(level * ACTIVATION_STEPS))
 
     def z_scale_index(self, anchor: Tensor) -> Tensor:
         """Return the scale index of each hyper-latent's channel, ``(n, Nz, 1, 1)``."""
-        index = SCALE_SHIFT * at_level(self.z_scale, anchor.round())
+        index = SCALE_SHIFT * at_level(self.z_scale, nearest_anchor(anchor))
         index = round_straight_through(index)
         return clip_inward(index, 1, SCALE_COUNT - 1)
 
@@ -173,7 +174,7 @@ class Model(nn.Module):
         Returns:
             Mean, a multiple of 1/8, and scale index of what the pass codes, ``(n, M, h/2, w/2)``.
         """
-        rows = anchor.round().long()
+        rows = nearest_anchor(anchor).long()
         factor = torch.exp2(self.exponent[rows])[:, :, None, None]
         context = snap(y_hat * ACTIVATION_STEPS / factor)
         mean, offset = self.context_pass(index)(features, context)
@@ -214,8 +215,8 @@ class Model(nn.Module):
         """Train-time pass: image ``(n, 3, h, w)``, sides multiples of 64, and levels ``(n,)``.
 
         Returns:
-            ``x_hat`` (n, 3, h, w), ``residual`` and ``scale_index`` (n, 4 M, h/32, w/32), ``z`` and
-            ``z_scale_index`` (n, Nz, h/64, w/64) and (n, Nz, 1, 1).
+            ``x_hat`` (n, 3, h, w); ``residual``, ``symbol``, ``scale_index`` (n, 4 M, h/32, w/32);
+            ``z`` (n, Nz, h/64, w/64) and ``z_scale_index`` (n, Nz, 1, 1).
         """
         y = self.gained(self.g_a(x, anchor), anchor)
         z = self.hyper_latent(y, anchor)

@@ -97,6 +97,11 @@ def at_level(table: Tensor, anchor: Tensor) -> Tensor:
     return rows[:, :, None, None]
 
 
+def nearest_anchor(anchor: Tensor) -> Tensor:
+    """Return the anchors whose prior tables serve levels; halves go up, as in the runtime."""
+    return torch.floor(anchor + 0.5)
+
+
 class Modulation(nn.Module):
     """Tells a transform the level: each channel is scaled and shifted. Starts as the identity."""
 
@@ -257,6 +262,17 @@ class ContextPass(nn.Module):
             a = block(a)
         a = to_phases(a)
         return self.mean(a), self.scale(a)
+
+
+def pass_order(index: int, channels: int) -> Tensor:
+    """Return the order in which a pass codes latents, ``(M,)`` int64.
+
+    Latents are named as in the layout of `to_phases`, ``p M + c``: place p of each 2x2 square,
+    channel c. At each place a pass codes every fourth channel from ``index xor p``.
+    """
+    place = torch.arange(PASSES)[:, None]
+    channel = torch.arange(0, channels, PASSES) + torch.bitwise_xor(torch.tensor(index), place)
+    return (place * channels + channel).flatten()
 
 
 def to_phases(t: Tensor) -> Tensor:

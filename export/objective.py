@@ -1,9 +1,9 @@
 """Rate and distortion: the negative ELBO of the variational autoencoder, for every level at once.
 
 The likelihood of a latent is that of a Gaussian integrated over a unit interval. The rate is that
-of the symbols that a file would hold, and so is the gradient of the scales. The latents get the
-gradient of the rate under U(-1/2, 1/2) in place of rounding (Ballé et al. 2018, sections 2 and 3).
-Distortion is taken on quantised latents with a straight-through gradient (Minnen & Singh 2020,
+of the symbols as the encoder chooses them, and so is the gradient of the scales. The latents get
+the gradient of the rate under U(-1/2, 1/2) in place of rounding (Ballé et al. 2018, sections 2 and
+3). Distortion is taken on quantised latents with a straight-through gradient (Minnen & Singh 2020,
 section 3.3).
 """
 
@@ -42,7 +42,7 @@ def rate_distortion(out: dict[str, Tensor], x: Tensor, *, hard: bool) -> RateDis
         hard: True measures what a file would hold: rounded symbols, uncoded latents free, pixels
             clipped. False is the differentiable proxy for training.
     """
-    n, pixels = x.shape[0], x.shape[2] * x.shape[3]
+    pixels = x.shape[2] * x.shape[3]
     z, x_hat = out["z"], out["x_hat"]
     y_index, z_index = out["scale_index"], out["z_scale_index"].expand_as(z)
     bits_y = bits(out["symbol"], y_index)
@@ -54,9 +54,7 @@ def rate_distortion(out: dict[str, Tensor], x: Tensor, *, hard: bool) -> RateDis
         bits_y = _with_noisy_gradient(bits_y, out["residual"], y_index)
         bits_z = _with_noisy_gradient(bits_z, z, z_index)
     error = (x_hat - x).square().mean((1, 2, 3)) * 255**2
-    return RateDistortion(
-        bits_y.sum((1, 2, 3)) / pixels, bits_z.sum((1, 2, 3)) / pixels, error.view(n)
-    )
+    return RateDistortion(bits_y.sum((1, 2, 3)) / pixels, bits_z.sum((1, 2, 3)) / pixels, error)
 
 
 def _with_noisy_gradient(exact: Tensor, value: Tensor, scale_index: Tensor) -> Tensor:
@@ -66,7 +64,7 @@ def _with_noisy_gradient(exact: Tensor, value: Tensor, scale_index: Tensor) -> T
 
 
 def loss(model: Model, measured: RateDistortion, anchor: Tensor) -> Tensor:
-    """Return the training loss: mean of (bpp + lmbda * mse) / sqrt(lmbda).
+    """Return the training loss: mean of (bpp + lmbda * mse) * sqrt(lmbda_max / lmbda).
 
     Rate and weighted distortion both grow about as sqrt(lmbda), so this scaling keeps the levels'
     gradients in the same range and none drowns the others.

@@ -33,10 +33,10 @@ from export.networks import (
     ExactBlock,
     Modulation,
     at_level,
+    pass_order,
 )
 from export.onnx_graph import Array, Graph
 from vaecodec.bundle import ANCHORS, PASSES, PATCH
-from vaecodec.prior import pass_order
 from vaecodec.tables import SCALE_COUNT
 
 
@@ -162,13 +162,18 @@ class _Writer:
             mixed = self._exact(g, self._exact(g, a, block.mix), block.project)
             a = self._sum(g, a, mixed)
         a = g.op("SpaceToDepth", a, blocksize=2)
-        coded = pass_order(index, arch.latent) % arch.latent
+        coded = pass_order(index, arch.latent).numpy() % arch.latent
         grow = factor[:, coded] * (MEAN_STEPS / ACTIVATION_STEPS)
-        mean = g.op("Mul", self._exact_sum(g, a, step.mean), self._row(g, "grow", grow, anchor))
+        mean = g.op(
+            "Mul",
+            self._exact_sum(g, a, step.mean),
+            self._row(g, f"context.{index}.grow", grow, anchor),
+        )
         mean = g.op("Clip", g.op("Round", mean), g.scalar(-MEAN_MAX), g.scalar(MEAN_MAX))
         mean = g.op("Mul", mean, g.scalar(1 / MEAN_STEPS))
         offset = g.op("Mul", self._exact_sum(g, a, step.scale), g.scalar(1 / SCALE_SHIFT))
-        base = self._row(g, "base_scale", self.tables["base_scale"][:, coded], anchor)
+        base_scale = self.tables["base_scale"][:, coded]
+        base = self._row(g, f"context.{index}.base_scale", base_scale, anchor)
         scale = g.op("Add", g.op("Round", offset), base)
         scale = g.op("Clip", scale, g.scalar(0), g.scalar(SCALE_COUNT - 1))
         shape = ("n", arch.latent, "h/2", "w/2")

@@ -62,7 +62,10 @@ class State:
 
 
 def make_optimizers(model: Model, training: Training) -> list[torch.optim.Optimizer]:
-    """Give the inner dense convolutions to Muon and everything else to AdamW."""
+    """Give the inner dense convolutions to Muon and everything else to AdamW.
+
+    Stems and heads are not inner, those of the context passes included.
+    """
     inner: list[nn.Parameter] = []
     rates: dict[str, list[nn.Parameter]] = {"adam": [], "linear": [], "table": []}
     for name, module in model.named_modules():

@@ -16,7 +16,7 @@ from vaecodec.container import MODEL_ID_BYTES
 from vaecodec.errors import ModelError, ModelMismatchError, ModelNotFoundError
 
 MANIFEST = "manifest.json"
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
 PASSES = 4
 """Context passes: the order of coding is a 2x2 pattern."""
 ANCHORS = 64
@@ -135,7 +135,9 @@ def _read_manifest(path: Path) -> Bundle:
     try:
         fields = cast("dict[str, Any]", json.loads((path / MANIFEST).read_text("utf-8")))
         if fields["format"] != MANIFEST_FORMAT:
-            raise ModelError(f"the bundle {path} is of format {fields['format']}, not 1")
+            raise ModelError(
+                f"the bundle {path} is of format {fields['format']}, not {MANIFEST_FORMAT}"
+            )
         fixed = {name: fields[name] for name in _FIXED}
         shapes = {name: int(fields[name]) for name in ("latent_channels", "hyper_channels")}
         files = {str(name): str(digest) for name, digest in fields["files"].items()}

@@ -58,27 +58,27 @@ class Prior:
             shape: rows and columns of it that the image covers.
             features: what `features` returned.
             level: 0 to 63 * 256.
-            quantise: rounds them.
+            quantise: chooses the symbols of residuals.
             writer: takes the symbols.
         """
-        known = KnownLatents(y.shape)
+        y_hat = np.zeros_like(y)
         for index in range(PASSES):
-            mean, scale = self._predict(index, features, known, level, shape)
+            mean, scale = self._predict(index, features, y_hat, level, shape)
             residual = (gather(y, index) - mean).clip(-RESIDUAL_MAX, RESIDUAL_MAX)
             symbol = quantise(residual, scale)
-            known.add(index, mean + symbol)
+            scatter(y_hat, index, mean + symbol.astype(np.float32))
             writer.add(symbol.reshape(-1), scale.reshape(-1))
 
     def read(
         self, shape: tuple[int, int], features: Tensor, level: int, reader: SymbolReader
     ) -> NDArray[np.float32]:
         """Return y_hat ``(1, M, *shape)``, its residuals taken from `reader`; see `write`."""
-        known = KnownLatents((1, self._bundle.latent_channels, *features.shape[2:]))
+        y_hat = np.zeros((1, self._bundle.latent_channels, *features.shape[2:]), np.float32)
         for index in range(PASSES):
-            mean, scale = self._predict(index, features, known, level, shape)
-            residual = reader.take(scale.reshape(-1)).reshape(mean.shape)
-            known.add(index, mean + residual)
-        return np.ascontiguousarray(known.y_hat[:, :, : shape[0], : shape[1]])
+            mean, scale = self._predict(index, features, y_hat, level, shape)
+            symbol = reader.take(scale.reshape(-1)).reshape(mean.shape)
+            scatter(y_hat, index, mean + symbol.astype(np.float32))
+        return np.ascontiguousarray(y_hat[:, :, : shape[0], : shape[1]])
 
     def known_answer(self) -> str:
         """Return the sha256 of all outputs on a fixed input of a whole segment's shape."""
@@ -96,10 +96,10 @@ class Prior:
         return digest.hexdigest()
 
     def _predict(
-        self, index: int, features: Tensor, known: KnownLatents, level: int, shape: tuple[int, int]
+        self, index: int, features: Tensor, y_hat: Tensor, level: int, shape: tuple[int, int]
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Return mean and scale index of what a pass codes, ``(4, M/4, h/2, w/2)`` each."""
-        inputs = {"features": features, "y_hat": known.y_hat, **scalar_inputs(level)}
+        inputs = {"features": features, "y_hat": y_hat, **scalar_inputs(level)}
         mean, scale = (
             output.reshape(PASSES, -1, *output.shape[2:]) for output in self._passes[index](inputs)
         )
@@ -108,22 +108,6 @@ class Prior:
             scale[place, :, (shape[0] - row + 1) // 2 :] = 0
             scale[place, :, :, (shape[1] - column + 1) // 2 :] = 0
         return mean, scale
-
-
-class KnownLatents:
-    """y_hat as far as it is known: zero where a latent is still to come.
-
-    Attributes:
-        y_hat: ``(1, M, h, w)``.
-    """
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.y_hat = np.zeros(shape, np.float32)
-
-    def add(self, index: int, values: NDArray[np.float32]) -> None:
-        """Put what a pass codes, ``(4, M/4, h/2, w/2)``, where it belongs."""
-        for place, (row, column) in enumerate(PLACES):
-            self.y_hat[0, index ^ place :: PASSES, row::2, column::2] = values[place]
 
 
 def gather(y: NDArray[np.float32], index: int) -> NDArray[np.float32]:
@@ -135,15 +119,10 @@ def gather(y: NDArray[np.float32], index: int) -> NDArray[np.float32]:
     return np.stack(parts)
 
 
-def pass_order(index: int, channels: int) -> NDArray[np.intp]:
-    """Return the order in which a pass codes latents, ``(M,)``.
-
-    Latents are named as channels ``p M + c`` of a grid of half the size: place p of each 2x2
-    square, channel c. At each place a pass codes every fourth channel from ``index xor p``.
-    """
-    place = np.arange(PASSES)[:, None]
-    channel = np.arange(0, channels, PASSES) + (index ^ place)
-    return (place * channels + channel).reshape(-1)
+def scatter(y: NDArray[np.float32], index: int, values: NDArray[np.float32]) -> None:
+    """Undo `gather`: put what a pass codes where it belongs."""
+    for place, (row, column) in enumerate(PLACES):
+        y[0, index ^ place :: PASSES, row::2, column::2] = values[place]
 
 
 def _value_bytes(values: Tensor) -> bytes:

@@ -35,7 +35,7 @@ class Quantiser:
         self, residual: NDArray[np.float32], scale: NDArray[np.uint8]
     ) -> NDArray[np.int32]:
         """Return the symbols of residuals, both of any one shape; 0 where the scale index is 0."""
-        symbol = np.rint(residual).astype(np.int32)
+        symbol = np.rint(residual).astype(np.int32, order="C")
         symbol[scale == 0] = 0
         flat = symbol.reshape(-1)
         places = np.flatnonzero(flat)

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from support import SAMPLES, TINY_RECIPE
 
 from export.bundle import write_bundle
+from export.bundle_weights import read_model
 from export.cost import macs_per_pixel
 from export.fixed_point import InexactError, evaluate
 from export.model import Model
@@ -20,6 +21,10 @@ from export.onnx_graph import Graph
 from export.recipe import Recipe
 from export.verify import verify
 from vaecodec.bundle import MANIFEST, MODELS, find_bundle
+from vaecodec.entropy import SymbolModels, SymbolReader, SymbolWriter
+from vaecodec.prior import Prior
+from vaecodec.quantise import Quantiser
+from vaecodec.tables import load_tables
 
 PHOTOGRAPH = SAMPLES / "astronaut-sign.jpg"
 
@@ -143,3 +148,24 @@ def test_the_reference_refuses_to_lose_bits():
     dense = one_operation("Conv", kernel, np.zeros(1, np.float32), pads=[1, 1, 1, 1])
     with pytest.raises(InexactError, match="dense"):
         evaluate(dense, {"x": np.zeros((1, 1, 3, 3), np.float32)})
+
+
+def test_the_runtime_codes_what_the_model_does(tiny_bundle: Path):
+    """The same latents, symbol by symbol, through the model and through the bundle's files."""
+    bundle, model = find_bundle(tiny_bundle), read_model(tiny_bundle)
+    torch.manual_seed(5)
+    level, shape = 63 * 256, (8, 12)
+    y = 30 * torch.randn(1, model.arch.latent, *shape)
+    z_hat = torch.randint(-9, 10, (1, model.arch.hyper, 2, 3)).float()
+    anchor = torch.tensor([63.0])
+    with torch.no_grad():
+        expected = model.code(y, model.features(z_hat, anchor), anchor)
+    models = SymbolModels(load_tables(bundle.read("tables.npz"), bundle.hyper_channels))
+    prior, writer = Prior(bundle), SymbolWriter(models)
+    features = prior.features(z_hat.numpy(), level)
+    prior.write(y.numpy(), shape, features, level, Quantiser(models.tables), writer)
+    reader = SymbolReader(models, writer.finish())
+    y_hat = prior.read(shape, features, level, reader)
+    reader.close()
+    np.testing.assert_array_equal(y_hat, expected.y_hat.numpy())
+    assert float(expected.scale_index.std()) > 1

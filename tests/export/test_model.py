@@ -10,10 +10,9 @@ from support import TINY_RECIPE
 from export.architecture import Architecture
 from export.inherit import inherit
 from export.model import Model
-from export.networks import Modulation, at_level, from_phases, to_phases
+from export.networks import Modulation, at_level, from_phases, pass_order, to_phases
 from export.recipe import Recipe
 from vaecodec.bundle import PASSES
-from vaecodec.prior import pass_order
 
 TINY = Recipe.from_dict(TINY_RECIPE).model
 
@@ -50,9 +49,8 @@ def test_passes_follow_the_rule_of_the_format():
         pass_of[0, c, i, j] = (c % 4) ^ (2 * (i % 2) + (j % 2))
     phases = to_phases(pass_of)
     for index in range(PASSES):
-        order = torch.from_numpy(pass_order(index, channels))
-        assert torch.all(phases[:, order] == index)
-    every = torch.cat([torch.from_numpy(pass_order(k, channels)) for k in range(PASSES)])
+        assert torch.all(phases[:, pass_order(index, channels)] == index)
+    every = torch.cat([pass_order(k, channels) for k in range(PASSES)])
     assert sorted(every.tolist()) == list(range(PASSES * channels))
 
 

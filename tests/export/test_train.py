@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import shutil
 import signal
 import tarfile
 from dataclasses import replace
@@ -15,7 +17,8 @@ from support import SAMPLES, TINY_RECIPE
 from typer.testing import CliRunner
 
 from export.__main__ import RECIPES, app
-from export.bundle_weights import read_weights
+from export.bundle import write_bundle
+from export.bundle_weights import read_model
 from export.data import Crops, read_images
 from export.log import append_rows, drop_rows_after
 from export.muon import Muon, orthogonalise
@@ -154,15 +157,40 @@ def test_recipes_that_do_not_fit(tables: dict, message: str):
         Recipe.from_dict(tables)
 
 
-def test_training_starts_from_a_bundle(tiny_bundle: Path, tmp_path: Path):
+def test_training_starts_from_a_bundle(tiny_bundle: Path):
     """What is shipped, and nothing else, comes back: the first validation is the bundle's."""
-    shipped = read_weights(tiny_bundle, RECIPE.model)
+    shipped = read_model(tiny_bundle).state_dict()
     crops = Crops([PHOTOGRAPH], 64, 2, seed=0)
     model = start(RECIPE, crops, trained_model(tiny_bundle)).model
     for name, value in model.state_dict().items():
         assert torch.equal(value, shipped[name]), name
-    with pytest.raises(ValueError, match="does not fit"):
-        read_weights(tiny_bundle, replace(RECIPE.model, latent=64))
+
+
+def test_a_bundle_holds_the_model_that_it_was_made_of(crops: Crops, tmp_path: Path):
+    torch.manual_seed(3)
+    model = start(RECIPE, crops, None).model
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+        model.base_scale.copy_(torch.randint(4, 60, model.base_scale.shape))
+        model.exponent.copy_(torch.randint(0, 6, model.exponent.shape))
+    write_bundle(model, tmp_path / "bundle", "mine", {"version": "1", "licence": "none"})
+    found = read_model(tmp_path / "bundle").state_dict()
+    for name, value in model.state_dict().items():
+        if name in ("base_scale", "exponent", "log_gain", "log_inverse_gain"):
+            assert torch.equal(found[name], value), name
+        else:
+            assert torch.allclose(found[name], value, atol=0.04, rtol=0.01), name
+
+
+def test_a_bundle_of_another_architecture_is_refused(tiny_bundle: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_bundle, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["architecture"]["blocks_8"] += 1
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"does not hold.*blocks_8"):
+        read_model(copy)
 
 
 def test_images_come_from_folders_and_packs(tmp_path: Path):
@@ -243,3 +271,18 @@ def test_the_command_line_trains_resumes_exports_and_verifies(tmp_path: Path):
     assert "FAIL" not in report
     assert report.count("ok  ") >= 12
     call(*train[:4], str(tmp_path / "again"), *train[5:], "--cpu", "--init-from", str(bundle))
+
+
+def test_the_curve_of_a_bundle_is_estimated(tiny_bundle: Path, tmp_path: Path):
+    """Rates rise with the level, and `--every` leaves images out."""
+    for index in range(2):
+        with Image.open(PHOTOGRAPH) as image:
+            image.resize((150 + 50 * index, 100)).save(tmp_path / f"{index}.png")
+    arguments = ["curve", str(tiny_bundle), "--images", str(tmp_path), "--levels", "3"]
+    result = CliRunner().invoke(app, [*arguments, "--every", "2"])
+    assert result.exit_code == 0, result.output
+    rates = [float(line.split()[2]) for line in result.output.splitlines()]
+    assert len(rates) == 3
+    assert rates == sorted(rates)
+    whole = CliRunner().invoke(app, arguments)
+    assert whole.output != result.output

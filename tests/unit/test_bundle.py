@@ -72,7 +72,8 @@ def test_a_missing_file_is_refused(copy: Path):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"format": 2},
+        {"format": 1},
+        {"format": 3},
         {"passes": 0},
         {"passes": "four"},
         {"anchors": 32},

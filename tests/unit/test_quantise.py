@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from export import likelihood
 from vaecodec.bundle import find_bundle
 from vaecodec.entropy import RESIDUAL_MAX
 from vaecodec.quantise import DISTORTION_WEIGHT, Quantiser
@@ -59,3 +61,24 @@ def test_a_narrow_table_needs_more_to_leave_zero(tables: Tables):
     narrow, wide = 5, 40
     symbols = Quantiser(tables)(np.full(2, 0.7, np.float32), np.array([narrow, wide], np.uint8))
     np.testing.assert_array_equal(symbols, [0, 1])
+
+
+def test_training_rounds_the_same_way(tables: Tables):
+    """Training knows the Gaussians and the encoder its tables: they part near ties alone."""
+    rng = np.random.default_rng(1)
+    scale = rng.integers(1, SCALE_COUNT, 20_000).astype(np.uint8)
+    residual = (rng.normal(size=20_000) * tables.scales[scale]).astype(np.float32)
+    ours = Quantiser(tables)(residual, scale)
+    theirs = likelihood.quantise(torch.from_numpy(residual), torch.from_numpy(scale).float())
+    inside = np.abs(np.rint(residual)) <= 4 * tables.scales[scale] + 1
+    assert np.mean(ours[inside] == theirs.numpy()[inside]) > 0.999
+    assert np.mean(ours != np.rint(residual)) > 0.01
+
+
+def test_the_order_of_memory_does_not_matter(tables: Tables):
+    residual = np.random.default_rng(2).normal(size=(40, 30)).astype(np.float32)
+    scale = np.full((40, 30), 9, np.uint8)
+    turned = np.asfortranarray(residual)
+    np.testing.assert_array_equal(
+        Quantiser(tables)(turned, np.asfortranarray(scale)), Quantiser(tables)(residual, scale)
+    )
