@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -246,12 +248,17 @@ def test_muon_descends():
     assert losses[-1] < 0.2 * losses[0]
 
 
-def test_the_command_line_trains_resumes_exports_and_verifies(tmp_path: Path):
-    """The factory's three commands, one after the other, as the README has them."""
-    recipe = tmp_path / "tiny.toml"
+def write_tiny_recipe(folder: Path) -> Path:
+    recipe = folder / "tiny.toml"
     model = "\n".join(f"{key} = {value}" for key, value in TINY_RECIPE["model"].items())
     training = "\n".join(f"{key} = {value}" for key, value in TINY_RECIPE["training"].items())
     recipe.write_text(f"[model]\n{model}\n[training]\n{training}\n")
+    return recipe
+
+
+def test_the_command_line_trains_resumes_exports_and_verifies(tmp_path: Path):
+    """The factory's three commands, one after the other, as the README has them."""
+    recipe = write_tiny_recipe(tmp_path)
     run, bundle = tmp_path / "run", tmp_path / "tiny"
     runner = CliRunner()
 
@@ -286,3 +293,22 @@ def test_the_curve_of_a_bundle_is_estimated(tiny_bundle: Path, tmp_path: Path):
     assert rates == sorted(rates)
     whole = CliRunner().invoke(app, arguments)
     assert whole.output != result.output
+
+
+def test_two_processes_train_one_model(tmp_path: Path):
+    """As the recipes' README starts it: each has crops of its own, one writes the folder."""
+    recipe = write_tiny_recipe(tmp_path)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--"]
+    run = ["export", "train", "--recipe", str(recipe), "--run", str(tmp_path / "run"), "--cpu"]
+    data = ["--data", str(PHOTOGRAPH), "--validation", str(PHOTOGRAPH)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launcher, *run, *data],
+        cwd=SAMPLES.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert load(tmp_path / "run" / CHECKPOINT)[1].step == RECIPE.training.steps
