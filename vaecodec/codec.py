@@ -7,7 +7,7 @@ decode  file -> words -> z -> residuals + means = y_hat -> planes -> image
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from vaecodec.entropy import SymbolModels, SymbolReader, SymbolWriter
 from vaecodec.errors import ModelMismatchError
 from vaecodec.image import from_planes, to_array, to_planes
 from vaecodec.limits import DEFAULT_LIMITS, Limits
+from vaecodec.metadata import attach, from_chunks, read_metadata, to_chunks
 from vaecodec.prior import Prior
 from vaecodec.quantise import Quantiser
 from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
@@ -102,13 +103,15 @@ class Codec:
         image: Image.Image,
         *,
         quality: float = DEFAULT_QUALITY,
+        strip: Collection[str] = (),
         trace: Trace | None = None,
     ) -> bytes:
-        """Compress an image to the bytes of a `.vaec` file.
+        """Compress an image to the bytes of a `.vaec` file, its metadata included.
 
         Args:
             image: of mode RGB or L.
             quality: 0 (smallest file) to 100 (best image).
+            strip: metadata to leave out: any of "exif", "icc", "xmp", "dpi".
             trace: filled with times and the estimated rate, if given.
 
         Raises:
@@ -121,10 +124,17 @@ class Codec:
         if not isinstance(image, Image.Image):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"image must be a PIL image, as Image.open gives, not {type(image)}")
         with memory_errors():
-            return self._encode(image, quality, trace)
+            return self._encode(image, quality, strip, trace)
 
-    def decode(self, data: bytes, *, trace: Trace | None = None) -> Image.Image:
-        """Decompress the bytes of a `.vaec` file to an image.
+    def decode(
+        self, data: bytes, *, strip: Collection[str] = (), trace: Trace | None = None
+    ) -> Image.Image:
+        """Decompress the bytes of a `.vaec` file to an image, its metadata in `image.info`.
+
+        Args:
+            data: a whole file.
+            strip: metadata to leave out; see `encode`.
+            trace: filled with times, if given.
 
         Raises:
             FormatError: the data is damaged or not a `.vaec` file.
@@ -136,9 +146,11 @@ class Codec:
         if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"data must be the bytes of a file, not {type(data)}")
         with memory_errors():
-            return self._decode(data, trace or Trace())
+            return self._decode(data, strip, trace or Trace())
 
-    def _encode(self, image: Image.Image, quality: float, trace: Trace | None) -> bytes:
+    def _encode(
+        self, image: Image.Image, quality: float, strip: Collection[str], trace: Trace | None
+    ) -> bytes:
         measured = trace is not None
         trace = trace or Trace()
         level = level_of_quality(quality)
@@ -146,6 +158,7 @@ class Codec:
         with trace.stage("image"):
             pixels, mode = to_array(image)
             planes = to_planes(pixels)
+            metadata = read_metadata(image).upright().without(strip)
         with trace.stage("analysis"):
             scalars = scalar_inputs(level)
             (y,) = self._network("encoder")({"x": planes, **scalars})
@@ -161,9 +174,9 @@ class Codec:
         trace.estimated_bits = writer.ideal_bits() if measured else 0.0
         height, width = pixels.shape[:2]
         header = Header(width, height, mode, BIT_DEPTH, level, self.bundle.model_id)
-        return pack(Container(header, payload), self.limits)
+        return pack(Container(header, payload, to_chunks(metadata)), self.limits)
 
-    def _decode(self, data: bytes, trace: Trace) -> Image.Image:
+    def _decode(self, data: bytes, strip: Collection[str], trace: Trace) -> Image.Image:
         container = unpack(data, self.limits)
         header = container.header
         if header.model_id != self.bundle.model_id:
@@ -171,13 +184,16 @@ class Codec:
                 f"the file needs the model {header.model_id.hex()}, and the bundle "
                 f"{self.bundle.name} is {self.bundle.model_id.hex()}"
             )
+        metadata = from_chunks(container.ancillary).without(strip)
         shape = (-(-header.height // PATCH), -(-header.width // PATCH))
         y_hat = self._read_latents(container.latents, header.level, shape, trace)
         with trace.stage("synthesis"):
             inputs = {"y_hat": y_hat, **scalar_inputs(header.level)}
             (planes,) = self._network("decoder")(inputs)
         with trace.stage("image"):
-            return from_planes(planes, header.width, header.height, header.mode)
+            image = from_planes(planes, header.width, header.height, header.mode)
+            attach(image, metadata)
+        return image
 
     def _read_latents(
         self, payload: bytes, level: int, shape: tuple[int, int], trace: Trace

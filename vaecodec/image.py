@@ -2,8 +2,7 @@
 
 This version encodes 8-bit RGB and grey. Whatever it would have to change to make it fit (alpha,
 palettes, 16 bits, other colour spaces) is refused with a word on what to do, never converted in
-silence. An EXIF orientation is applied, so that pixels come upright. Metadata (ICC profile, EXIF,
-XMP) is not kept yet.
+silence. An EXIF orientation is applied, so that pixels come upright.
 """
 
 import io
@@ -20,6 +19,7 @@ from vaecodec.bundle import PATCH
 from vaecodec.container import MAGIC, Mode
 from vaecodec.errors import ImageError, VaecodecError
 from vaecodec.limits import DEFAULT_LIMITS, Limits
+from vaecodec.metadata import save_options
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """What counts as an image where a folder is searched for some."""
@@ -179,7 +179,7 @@ def check_suffix(suffix: str) -> str:
 
 
 def encode_image(image: Image.Image, suffix: str) -> bytes:
-    """Return an image as a file of the format that a suffix stands for.
+    """Return an image as a file of the format that a suffix stands for, metadata included.
 
     Lossless where the format allows it, at a high quality elsewhere.
 
@@ -193,7 +193,8 @@ def encode_image(image: Image.Image, suffix: str) -> bytes:
     name = check_suffix(suffix)
     buffer = io.BytesIO()
     try:
-        image.save(buffer, format=name, **_SAVE_OPTIONS.get(name, {}))
+        options = _SAVE_OPTIONS.get(name, {}) | save_options(image, name)
+        image.save(buffer, format=name, **options)
     except Exception as error:  # each of Pillow's writers refuses in its own way
         raise ImageError(f"the image cannot be written as {suffix}: {_reason(error)}") from error
     return buffer.getvalue()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from vaecodec.container import Chunk, Container, Header, Mode, pack
 
@@ -148,6 +148,8 @@ def test_no_command():
         (["compress", "a.png", "b.vaec", "-o", "c.vaec"], "name the output once"),
         (["compress", "a.png", "-", "--json"], "standard output is taken"),
         (["decompress", "-", "--json"], "standard output is taken"),
+        (["compress", "a.png", "--strip", "exif,pixels"], "pixels is none of exif, icc, xmp, dpi"),
+        (["decompress", "a.vaec", "--strip", "colour"], "colour is none of exif, icc, xmp, dpi"),
         (["bench", ".", "--against", "vtm"], "it needs --curves"),
         (["bench", ".", "--qualities", "10,x"], "could not convert"),
         (["bench", ".", "--qualities", "10,200"], "quality 200 is not in 0 to 100"),
@@ -416,6 +418,30 @@ def test_there_and_back(photo: Path, tiny_bundle: Path, tmp_path: Path):
     done = run("decompress", compressed, "--force", "--quiet", *arguments)  # photo.png is derived
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert photo.read_bytes() == restored.read_bytes()
+
+
+def test_metadata_is_kept_unless_stripped(tiny_bundle: Path, tmp_path: Path):
+    source, model = tmp_path / "tagged.png", ("--bundle", str(tiny_bundle))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "ACM"
+    Image.new("RGB", (20, 10)).save(source, exif=exif, dpi=(300, 300))
+
+    def chunks(*options: str) -> list[str]:
+        done = run("compress", source, "-", *model, "--quiet", *options)
+        assert done.returncode == 0, done.stderr
+        coded.write_bytes(done.stdout)
+        return [
+            chunk["name"] for chunk in json.loads(run("info", coded, "--json").stdout)["chunks"]
+        ]
+
+    coded, restored = tmp_path / "a.vaec", tmp_path / "a.png"
+    assert chunks("--strip", "all") == ["LATN"]
+    assert chunks("--strip", "dpi, xmp") == ["exif", "LATN"]
+    assert chunks() == ["exif", "dpis", "LATN"]
+    assert run("decompress", coded, restored, *model, "--strip", "dpi").returncode == 0
+    with Image.open(restored) as image:
+        assert image.getexif()[ExifTags.Base.Make] == "ACM"
+        assert "dpi" not in image.info
 
 
 def test_pipes(photo: Path, tiny_bundle: Path):

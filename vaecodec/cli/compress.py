@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaecodec.cli.console import about, note, put_json
-from vaecodec.cli.options import BundleName, Force, Json, Output, Quiet, Source, Target, check_json
+from vaecodec.cli.options import (
+    BundleName,
+    Force,
+    Json,
+    Output,
+    Quiet,
+    Source,
+    Strip,
+    Target,
+    check_json,
+    stripped,
+)
 from vaecodec.cli.paths import check_target, choose_target, write
 from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
 
@@ -41,6 +52,7 @@ def compress(
     psnr: Annotated[
         bool, typer.Option("--psnr", help="Decode the result again, and show its PSNR.")
     ] = False,
+    strip: Strip = "",
     force: Force = False,
     bundle: BundleName = "base",
     quiet: Quiet = False,
@@ -52,6 +64,7 @@ def compress(
     """
     target = choose_target(source, target, output, ".vaec")
     check_json(target, as_json=as_json)
+    left_out = stripped(strip)
     check_target(target, force=force, source=source)
 
     from vaecodec.fileio import read_bytes
@@ -68,7 +81,7 @@ def compress(
     codec = Codec(bundle)
     start = time.perf_counter()
     with about(source):
-        coded = codec.encode(image, quality=quality)
+        coded = codec.encode(image, quality=quality, strip=left_out)
     seconds = time.perf_counter() - start
     psnr_db = _psnr_after(codec, image, coded) if psnr else None
     write(target, coded, force=force)

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaecodec.cli.console import about, note, put_json
-from vaecodec.cli.options import Force, Json, Output, Quiet, Source, Target, check_json
+from vaecodec.cli.options import (
+    Force,
+    Json,
+    Output,
+    Quiet,
+    Source,
+    Strip,
+    Target,
+    check_json,
+    stripped,
+)
 from vaecodec.cli.paths import STREAM, check_target, choose_target, write
 
 if TYPE_CHECKING:
@@ -25,6 +35,7 @@ def decompress(
         str | None,
         typer.Option("--original", metavar="FILE", help="Show the PSNR against this image."),
     ] = None,
+    strip: Strip = "",
     force: Force = False,
     bundle: Annotated[
         str | None,
@@ -43,6 +54,7 @@ def decompress(
     """
     target = choose_target(source, target, output, ".png")
     check_json(target, as_json=as_json)
+    left_out = stripped(strip)
     check_target(target, force=force, source=source)
 
     from vaecodec.container import read_header
@@ -63,7 +75,7 @@ def decompress(
     codec = Codec(find_bundle(bundle) if bundle is not None else find_by_id(header.model_id))
     start = time.perf_counter()
     with about(source):
-        image = codec.decode(data)
+        image = codec.decode(data, strip=left_out)
     seconds = time.perf_counter() - start
     fidelity = None if reference is None else psnr_db(reference, to_array(image)[0])
     write(target, encode_image(image, suffix), force=force)

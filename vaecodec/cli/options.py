@@ -16,9 +16,33 @@ Output = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No summary and no progress.")]
 Json = Annotated[bool, typer.Option("--json", help="The summary as JSON on standard output.")]
+Strip = Annotated[
+    str,
+    typer.Option(
+        "--strip", metavar="KINDS", help="Metadata to leave out: exif, icc, xmp, dpi or all."
+    ),
+]
 BundleName = Annotated[
     str, typer.Option("--bundle", metavar="NAME|PATH", help="Model: an installed one, or a folder.")
 ]
+
+
+def stripped(kinds: str) -> tuple[str, ...]:
+    """Return the kinds of metadata that a comma-separated list names.
+
+    Raises:
+        BadParameter: If there is no such kind.
+    """
+    from vaecodec.metadata import KINDS
+
+    names = tuple(name.strip() for name in kinds.split(",") if name.strip())
+    if "all" in names:
+        return KINDS
+    for name in names:
+        if name not in KINDS:
+            known = ", ".join((*KINDS, "all"))
+            raise typer.BadParameter(f"{name} is none of {known}", param_hint="--strip")
+    return names
 
 
 def check_json(target: str, *, as_json: bool) -> None:

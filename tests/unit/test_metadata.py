@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import ExifTags, Image, ImageCms
+
+from vaecodec.codec import Codec
+from vaecodec.container import Chunk, unpack
+from vaecodec.errors import CorruptError
+from vaecodec.image import encode_image, open_image, to_array
+from vaecodec.metadata import (
+    KINDS,
+    Metadata,
+    attach,
+    from_chunks,
+    read_metadata,
+    to_chunks,
+    upright_exif,
+)
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = b'<x:xmpmeta><a tiff:Orientation="%d" dc:title="\xc3\xa9"/></x:xmpmeta>'
+NOTE = b"maker's note at a fixed place"
+FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
+
+
+def exif_block(order: str, orientation: int) -> bytes:
+    """Return a block with two entries, and bytes behind it that must not move."""
+    head = {"<": b"II*\x00", ">": b"MM\x00*"}[order] + struct.pack(f"{order}I", 8)
+    make = struct.pack(f"{order}HHI4s", ExifTags.Base.Make, 2, 4, b"ACM\0")
+    turn = struct.pack(f"{order}HHIHH", ExifTags.Base.Orientation, 3, 1, orientation, 0)
+    return head + struct.pack(f"{order}H", 2) + make + turn + struct.pack(f"{order}I", 0) + NOTE
+
+
+def photograph(name: str, orientation: int = 1) -> Image.Image:
+    """Return an image that Pillow has written and read again, with all kinds of metadata."""
+    image = Image.linear_gradient("L").resize((40, 20)).convert("RGB")
+    filled = Metadata(PROFILE, exif_block(">", orientation), XMP % orientation, (300.0, 150.0))
+    attach(image, filled)
+    if name == "TIFF":
+        image.info["exif"] = b""
+        exif = Image.Exif()
+        exif[ExifTags.Base.Make] = "ACM"
+        exif[ExifTags.Base.XMLPacket] = XMP % orientation
+        buffer = io.BytesIO()
+        image.save(buffer, name, exif=exif, icc_profile=PROFILE, dpi=(300, 150))
+        return open_image(buffer.getvalue())
+    return open_image(encode_image(image, FORMATS[name]))
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_bundle: Path) -> Codec:
+    return Codec(tiny_bundle)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_a_file_says_comes_back(tiny: Codec, name: str):
+    image = photograph(name)
+    decoded = tiny.decode(tiny.encode(image))
+    reopened = open_image(encode_image(decoded, FORMATS[name]))
+    for found in (decoded, reopened):
+        metadata = read_metadata(found)
+        assert metadata.icc == PROFILE
+        assert metadata.xmp == XMP % 1
+        assert found.getexif()[ExifTags.Base.Make] == "ACM"
+        if name != "TIFF":
+            assert metadata.exif == exif_block(">", 1)
+        if name != "WEBP":  # which has no place for it
+            assert metadata.dpi == pytest.approx((300, 150), abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP"])
+def test_an_image_is_turned_once(tiny: Codec, name: str):
+    """Pixels come upright, and neither EXIF nor XMP turns them again."""
+    image = photograph(name, orientation=6)
+    decoded = tiny.decode(tiny.encode(image))
+    assert decoded.size == (20, 40)
+    reopened = open_image(encode_image(decoded, FORMATS[name]))
+    assert to_array(reopened)[0].shape == (40, 20, 3)
+    assert read_metadata(decoded).exif == exif_block(">", 1)
+    assert read_metadata(decoded).xmp == XMP % 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_kind_is_stripped(tiny: Codec, kind: str):
+    image = photograph("PNG")
+    whole = read_metadata(tiny.decode(tiny.encode(image)))
+    for stripped in (
+        tiny.decode(tiny.encode(image, strip=[kind])),
+        tiny.decode(tiny.encode(image), strip=[kind]),
+    ):
+        assert read_metadata(stripped) == whole.without([kind])
+        assert whole.without([kind]) != whole
+
+
+def test_nothing_is_stored_for_an_image_without_metadata(tiny: Codec):
+    assert unpack(tiny.encode(Image.new("RGB", (16, 16)))).ancillary == ()
+    assert unpack(tiny.encode(photograph("PNG"), strip=KINDS)).ancillary == ()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_only_the_orientation_changes(order: str):
+    turned = exif_block(order, 8)
+    upright = upright_exif(turned)
+    assert upright == exif_block(order, 1)
+    assert upright_exif(upright) == upright
+    assert upright.endswith(NOTE)
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [b"", b"II", b"XX*\x00\x08\0\0\0", b"II*\x00\xff\xff\xff\xff", exif_block("<", 3)[:30]],
+)
+def test_a_block_that_cannot_be_read_is_dropped(exif: bytes):
+    assert upright_exif(exif) == b""
+
+
+@given(st.binary(max_size=80))
+def test_any_block_is_kept_whole_or_dropped(tail: bytes):
+    for head in (b"II*\x00", b"MM\x00*"):
+        assert len(upright_exif(head + tail)) in (0, 4 + len(tail))
+
+
+def test_chunks_come_back():
+    metadata = Metadata(b"icc", b"exif", b"xmp", (72.0, 1e-3))
+    chunks = to_chunks(metadata)
+    assert [chunk.name for chunk in chunks] == ["iccp", "exif", "xmpp", "dpis"]
+    assert from_chunks(chunks) == metadata
+    assert from_chunks((*chunks, Chunk(b"iccp", b"second"))) == metadata
+    assert from_chunks((Chunk(b"note", b"of another tool"),)) == Metadata()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"short", struct.pack("<2d", 72, 0), struct.pack("<2d", float("nan"), 72)],
+)
+def test_a_resolution_that_is_none(payload: bytes):
+    with pytest.raises(CorruptError, match="resolution"):
+        from_chunks([Chunk(b"dpis", payload)])
+
+
+@pytest.mark.parametrize("dpi", [(0, 0), ("a", "b"), 72, (72,), (float("inf"), 1.0), None])
+def test_a_file_without_a_usable_resolution(dpi: object):
+    image = Image.new("RGB", (4, 4))
+    image.info["dpi"] = dpi
+    assert read_metadata(image).dpi is None
