@@ -184,7 +184,7 @@ class Codec:
                 f"the file needs the model {header.model_id.hex()}, and the bundle "
                 f"{self.bundle.name} is {self.bundle.model_id.hex()}"
             )
-        metadata = from_chunks(container.ancillary).without(strip)
+        metadata = from_chunks(container.ancillary).upright().without(strip)
         shape = (-(-header.height // PATCH), -(-header.width // PATCH))
         y_hat = self._read_latents(container.latents, header.level, shape, trace)
         with trace.stage("synthesis"):

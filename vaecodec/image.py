@@ -13,13 +13,13 @@ from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from vaecodec.bundle import PATCH
 from vaecodec.container import MAGIC, Mode
 from vaecodec.errors import ImageError, VaecodecError
 from vaecodec.limits import DEFAULT_LIMITS, Limits
-from vaecodec.metadata import save_options
+from vaecodec.metadata import exif_orientation, raw_exif, save_options
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """What counts as an image where a folder is searched for some."""
@@ -52,6 +52,7 @@ _TRANSPOSITIONS = {
 # Cameras append previews and gain maps to a JPEG, which Pillow then calls MPO. Its first frame is
 # the photograph that every other program shows.
 _FIRST_FRAME_FORMATS = frozenset({"MPO"})
+_TEXT_BYTES = 2**25
 _PILLOW_LOCK = threading.Lock()
 
 
@@ -192,11 +193,14 @@ def encode_image(image: Image.Image, suffix: str) -> bytes:
     """
     name = check_suffix(suffix)
     buffer = io.BytesIO()
-    try:
-        options = _SAVE_OPTIONS.get(name, {}) | save_options(image, name)
-        image.save(buffer, format=name, **options)
-    except Exception as error:  # each of Pillow's writers refuses in its own way
-        raise ImageError(f"the image cannot be written as {suffix}: {_reason(error)}") from error
+    with _pillow_without_limits():
+        metadata = save_options(image, name)
+        try:
+            image.save(buffer, format=name, **(_SAVE_OPTIONS.get(name, {}) | metadata))
+        except Exception as error:  # each of Pillow's writers refuses in its own way
+            hint = " (metadata that does not fit can be left out: --strip all)" if metadata else ""
+            reason = f"the image cannot be written as {suffix}: {_reason(error)}{hint}"
+            raise ImageError(reason) from error
     return buffer.getvalue()
 
 
@@ -208,12 +212,14 @@ def _pillow_without_limits() -> Generator[None]:
     """
     with _PILLOW_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        before = Image.MAX_IMAGE_PIXELS
+        pixels, text = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
         Image.MAX_IMAGE_PIXELS = None
+        # Of a PNG's metadata, which may be a colour profile of several megabytes.
+        PngImagePlugin.MAX_TEXT_CHUNK = _TEXT_BYTES
         try:
             yield
         finally:
-            Image.MAX_IMAGE_PIXELS = before
+            Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = pixels, text
 
 
 def _check_kind(image: Image.Image) -> None:
@@ -244,7 +250,13 @@ def _check_depth(image: Image.Image) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation; an EXIF block that cannot be read counts as upright."""
+    """Return the orientation that EXIF or XMP give; what cannot be read counts as upright.
+
+    An EXIF block is read by what will reset it there, so that both see the same.
+    """
+    found = exif_orientation(raw_exif(image))
+    if found is not None:
+        return found
     with _PILLOW_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

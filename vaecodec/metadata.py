@@ -9,7 +9,6 @@ that EXIF and XMP may give: pixels are stored upright, so it is reset to 1.
 
 from __future__ import annotations
 
-import math
 import re
 import struct
 from collections.abc import Collection, Iterable
@@ -19,10 +18,12 @@ from typing import Any, cast
 from PIL import ExifTags, Image, PngImagePlugin
 
 from vaecodec.container import Chunk
-from vaecodec.errors import CorruptError
 
 KINDS = ("exif", "icc", "xmp", "dpi")
 """What can be stripped, by name."""
+
+DPI_MAX = 65_535
+"""What a JPEG file can say."""
 
 _FOURCC = {"icc": b"iccp", "exif": b"exif", "xmp": b"xmpp"}
 _DPI = b"dpis"
@@ -55,7 +56,7 @@ class Metadata:
         icc: ICC profile.
         exif: EXIF block, from its TIFF header on.
         xmp: XMP packet, UTF-8.
-        dpi: Pixels per inch, horizontally and vertically; both are finite and positive.
+        dpi: Pixels per inch, horizontally and vertically; above 0, at most `DPI_MAX`.
 
     Raises:
         ValueError: If the resolution is not.
@@ -67,7 +68,7 @@ class Metadata:
     dpi: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.dpi is not None and not all(0 < value < math.inf for value in self.dpi):
+        if self.dpi is not None and not all(0 < value <= DPI_MAX for value in self.dpi):
             raise ValueError(f"a resolution of {self.dpi} pixels per inch is none")
 
     def upright(self) -> Metadata:
@@ -94,7 +95,7 @@ def read_metadata(image: Image.Image) -> Metadata:
         icc=_bytes(info.get("icc_profile")),
         exif=_exif_of(image),
         xmp=xmp,
-        dpi=_resolution_of(info.get("dpi")),
+        dpi=_resolution(info.get("dpi")) if _has_resolution(image) else None,
     )
 
 
@@ -143,18 +144,39 @@ def to_chunks(metadata: Metadata) -> tuple[Chunk, ...]:
 def from_chunks(chunks: Iterable[Chunk]) -> Metadata:
     """Return the metadata in a file's ancillary chunks; the first of a name counts.
 
-    Raises:
-        CorruptError: If the resolution is not of two positive numbers.
+    A resolution that is none is left out, as no pixel depends on it.
     """
     first: dict[bytes, bytes] = {}
     for chunk in chunks:
         first.setdefault(chunk.fourcc, chunk.payload)
     icc, exif, xmp = (first.get(_FOURCC[name], b"") for name in ("icc", "exif", "xmp"))
+    packed = first.get(_DPI, b"")
+    dpi = _RESOLUTION.unpack(packed) if len(packed) == _RESOLUTION.size else None
+    return Metadata(icc, exif, xmp, _resolution(dpi))
+
+
+def raw_exif(image: Image.Image) -> bytes:
+    """Return the EXIF block of an image's file, from its TIFF header on; empty where it has none.
+
+    TIFF files have none: their own directory holds it.
+    """
+    raw = _bytes(image.info.get("exif"))
+    while raw.startswith(_EXIF_PREFIX):  # some writers put it twice
+        raw = raw.removeprefix(_EXIF_PREFIX)
+    return raw
+
+
+def exif_orientation(exif: bytes) -> int | None:
+    """Return the orientation that an EXIF block gives, 1 to 8; None where it gives none."""
     try:
-        dpi = _RESOLUTION.unpack(first[_DPI]) if _DPI in first else None
-        return Metadata(icc, exif, xmp, dpi)
-    except (struct.error, ValueError) as error:
-        raise CorruptError(f"the resolution cannot be read: {error}") from error
+        order, entries = _orientation_entries(exif)
+        for entry in entries:
+            kind, _, value = struct.unpack_from(f"{order}HIH", exif, entry + 2)
+            if kind == _SHORT and 1 <= value <= 8:
+                return value
+    except struct.error:
+        pass
+    return None
 
 
 def upright_exif(exif: bytes) -> bytes:
@@ -163,47 +185,80 @@ def upright_exif(exif: bytes) -> bytes:
     Nothing else in it moves, as makers' notes hold offsets from its beginning. A block whose first
     directory cannot be read is dropped: it may turn an upright image.
     """
-    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(exif[:4])
-    if order is None:
-        return b""
     try:
-        (directory,) = struct.unpack_from(f"{order}I", exif, 4)
-        (count,) = struct.unpack_from(f"{order}H", exif, directory)
-        patched = bytearray(exif)
-        for entry in range(directory + 2, directory + 2 + count * _ENTRY_BYTES, _ENTRY_BYTES):
-            (tag,) = struct.unpack_from(f"{order}H", exif, entry)
-            if tag == ExifTags.Base.Orientation:
-                struct.pack_into(f"{order}HHIHH", patched, entry, tag, _SHORT, 1, 1, 0)
+        order, entries = _orientation_entries(exif)
     except struct.error:
         return b""
+    patched = bytearray(exif)
+    for entry in entries:
+        upright = (ExifTags.Base.Orientation, _SHORT, 1, 1, 0)
+        struct.pack_into(f"{order}HHIHH", patched, entry, *upright)
     return bytes(patched)
+
+
+def _orientation_entries(exif: bytes) -> tuple[str, list[int]]:
+    """Return the order of bytes, and where in the first directory orientations stand.
+
+    Raises:
+        struct.error: the block ends inside its first directory, or does not begin as one.
+    """
+    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(exif[:4])
+    if order is None:
+        raise struct.error("no TIFF header")
+    (directory,) = struct.unpack_from(f"{order}I", exif, 4)
+    (count,) = struct.unpack_from(f"{order}H", exif, directory)
+    entries = [directory + 2 + _ENTRY_BYTES * index for index in range(count)]
+    tags = [struct.unpack_from(f"{order}H10x", exif, entry)[0] for entry in entries]
+    orientation = ExifTags.Base.Orientation
+    return order, [e for e, tag in zip(entries, tags, strict=True) if tag == orientation]
 
 
 def _tiff_directory(metadata: Metadata) -> Image.Exif:
     directory = Image.Exif()
     if metadata.exif:
-        directory.load(_EXIF_PREFIX + metadata.exif)
+        found = Image.Exif()
+        found.load(_EXIF_PREFIX + metadata.exif)
+        _copy_descriptive(found, directory)
     if metadata.xmp:
         directory[ExifTags.Base.XMLPacket] = metadata.xmp
     return directory
 
 
+def _copy_descriptive(source: Image.Exif, target: Image.Exif) -> None:
+    for tag in _DESCRIPTIVE & set(source):
+        target[tag] = source.get_ifd(tag) if tag in _SUBDIRECTORIES else source[tag]
+
+
 def _exif_of(image: Image.Image) -> bytes:
     """Return the EXIF block as it is in the file, or as Pillow puts it together."""
-    raw = _bytes(image.info.get("exif")).removeprefix(_EXIF_PREFIX)
+    raw = raw_exif(image)
     if raw:
         return raw
     try:
         found = image.getexif()
         kept = Image.Exif()
-        for tag in _DESCRIPTIVE & set(found):
-            kept[tag] = found.get_ifd(tag) if tag in _SUBDIRECTORIES else found[tag]
+        _copy_descriptive(found, kept)
         return kept.tobytes().removeprefix(_EXIF_PREFIX) if len(kept) else b""
     except Exception:  # Pillow's parser raises whatever damage runs it into
         return b""
 
 
-def _resolution_of(dpi: object) -> tuple[float, float] | None:
+def _has_resolution(image: Image.Image) -> bool:
+    """Tell whether a file gave its resolution: where it did not, Pillow makes one up."""
+    if image.format == "TIFF":
+        return ExifTags.Base.XResolution in getattr(image, "tag_v2", ())
+    if image.format in ("JPEG", "MPO") and image.info.get("jfif_unit") not in (1, 2):
+        try:
+            return ExifTags.Base.XResolution in image.getexif()
+        except Exception:  # Pillow's parser raises whatever damage runs it into
+            return False
+    return True
+
+
+def _resolution(dpi: object) -> tuple[float, float] | None:
+    """Return two numbers if they can be a resolution."""
+    if not isinstance(dpi, tuple) or len(cast("tuple[Any, ...]", dpi)) != 2:
+        return None
     try:
         across, down = (float(value) for value in cast("tuple[Any, Any]", dpi))
         return Metadata(dpi=(across, down)).dpi
