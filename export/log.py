@@ -64,9 +64,9 @@ def drop_rows_after(path: Path, step: int) -> None:
     """Remove the rows of steps that a resumed run will take again."""
     if not path.exists():
         return
-    header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [row for row in rows if int(row.partition(",")[0]) <= step]
-    path.write_text("".join((header, *kept)), encoding="utf-8")
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [row for row in lines[1:] if int(row.partition(",")[0]) <= step]
+    path.write_text("".join((*lines[:1], *kept)), encoding="utf-8")
 
 
 def plot(validation: Path, target: Path) -> None:

@@ -207,8 +207,9 @@ class Trainer:
         A checkpoint is written on the way and at the end, always between two steps.
         """
         training, state = self.recipe.training, self.state
-        for name in (LOG, VALIDATION):
-            drop_rows_after(self.folder / name, state.step)
+        if self.accelerator.is_main_process:
+            for name in (LOG, VALIDATION):
+                drop_rows_after(self.folder / name, state.step)
         log = Log(self.folder / LOG)
         images = training.batch * self.accelerator.num_processes
         saved = time.monotonic()

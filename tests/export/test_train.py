@@ -133,6 +133,9 @@ def test_rows_of_steps_taken_again_are_dropped(tmp_path: Path):
     drop_rows_after(path, 20)
     assert path.read_text() == "step,bpp\n10,1.5\n20,1.25\n"
     drop_rows_after(tmp_path / "none.csv", 20)
+    (tmp_path / "empty.csv").touch()
+    drop_rows_after(tmp_path / "empty.csv", 20)
+    assert (tmp_path / "empty.csv").read_text() == ""
 
 
 def test_the_schedule():
@@ -296,19 +299,23 @@ def test_the_curve_of_a_bundle_is_estimated(tiny_bundle: Path, tmp_path: Path):
 
 
 def test_two_processes_train_one_model(tmp_path: Path):
-    """As the recipes' README starts it: each has crops of its own, one writes the folder."""
+    """As the recipes' README starts it, and again: one of the two writes the folder."""
     recipe = write_tiny_recipe(tmp_path)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--"]
     run = ["export", "train", "--recipe", str(recipe), "--run", str(tmp_path / "run"), "--cpu"]
     data = ["--data", str(PHOTOGRAPH), "--validation", str(PHOTOGRAPH)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launcher, *run, *data],
-        cwd=SAMPLES.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert load(tmp_path / "run" / CHECKPOINT)[1].step == RECIPE.training.steps
+    for steps in (12, 15):
+        done = subprocess.run(
+            [*launcher, *run, *data, "--steps", str(steps)],
+            cwd=SAMPLES.parent,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert load(tmp_path / "run" / CHECKPOINT)[1].step == steps
+        rows = (tmp_path / "run" / "validation.csv").read_text().splitlines()
+        assert rows[0].startswith("step,")
+        assert rows[1].startswith("10,")
