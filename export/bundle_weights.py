@@ -51,7 +51,7 @@ def _state(bundle: Bundle, model: Model) -> dict[str, Tensor]:
     tables = load_tables(bundle.read("tables.npz"), bundle.hyper_channels)
     # A pass knows the base of what it codes, in its own order; one pass codes every channel.
     base_scale = np.empty_like(stored["context.0.base_scale"])
-    base_scale[:, model.order[0].numpy() % model.arch.latent] = stored["context.0.base_scale"]
+    base_scale[:, model.coded_channels(0).numpy()] = stored["context.0.base_scale"]
     values = {
         "level_features": stored["level_features"][::spacing] / ACTIVATION_STEPS,
         "exponent": np.round(-np.log2(stored["shrink_z"])).clip(0, EXPONENT_MAX),

@@ -16,10 +16,11 @@ from torch.nn import functional
 from export.data import read_images
 from export.model import Model
 from export.objective import rate_distortion
+from vaecodec.bundle import HYPER_STRIDE, PATCH
 from vaecodec.metrics import Point
 
-MULTIPLE = 64
-"""Sides that `Model.forward` takes: a hyper-latent's."""
+HYPER_PATCH = PATCH * HYPER_STRIDE
+"""Pixels a side of a hyper-latent: `Model.forward` takes multiples of it."""
 
 
 @torch.no_grad()
@@ -36,7 +37,7 @@ def measure(model: Model, batches: Iterable[Tensor], level: float) -> Point:
     device = model.log_gain.device
     for batch in batches:
         height, width = batch.shape[2:]
-        edges = (0, -width % MULTIPLE, 0, -height % MULTIPLE)
+        edges = (0, -width % HYPER_PATCH, 0, -height % HYPER_PATCH)
         x = functional.pad(batch.to(device).float().div(255), edges, mode="replicate")
         x = x.contiguous(memory_format=torch.channels_last)
         anchor = torch.full((len(x),), level, device=device)

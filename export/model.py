@@ -166,6 +166,10 @@ class Model(nn.Module):
             raise TypeError(f"context pass {index} is a {type(module).__name__}")
         return module
 
+    def coded_channels(self, index: int) -> Tensor:
+        """Return the latent channel of each entry that a pass codes, ``(M,)``; each occurs once."""
+        return self.order[index] % self.arch.latent
+
     def predict(
         self, index: int, features: Tensor, y_hat: Tensor, anchor: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -178,7 +182,7 @@ class Model(nn.Module):
         factor = torch.exp2(self.exponent[rows])[:, :, None, None]
         context = snap(y_hat * ACTIVATION_STEPS / factor)
         mean, offset = self.context_pass(index)(features, context)
-        channels = self.order[index] % self.arch.latent
+        channels = self.coded_channels(index)
         grow = factor[:, channels] * (MEAN_STEPS / ACTIVATION_STEPS)
         mean = round_straight_through(mean * grow).clamp(-MEAN_MAX, MEAN_MAX) / MEAN_STEPS
         scale = round_straight_through(offset / SCALE_SHIFT)

@@ -8,10 +8,10 @@
                      -> mean float32, scale uint8 (n, M, h/2, w/2) of what pass K codes   exact
     decoder.onnx     y_hat, level -> x_hat (n, 3, 16h, 16w) float32 in [0, 1]
 
-`level` is a float32 scalar in anchors, `anchor` the int64 scalar nearest to it. `pass_order` says
-which latents a pass codes. The graphs are written node by node, so that they hold nothing of the
-machine that made them, and so that the constant parts (casts, scales) are left for the runtime to
-fold when it loads them.
+`level` is a float32 scalar in anchors, `anchor` the int64 scalar nearest to it. `pass_order` of
+`export.networks` says which latents a pass codes. The graphs are written node by node, so that they
+hold nothing of the machine that made them, and so that the constant parts (casts, scales) are left
+for the runtime to fold when it loads them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from export.networks import (
     ExactBlock,
     Modulation,
     at_level,
-    pass_order,
 )
 from export.onnx_graph import Array, Graph
 from vaecodec.bundle import ANCHORS, PASSES, PATCH
@@ -162,7 +161,7 @@ class _Writer:
             mixed = self._exact(g, self._exact(g, a, block.mix), block.project)
             a = self._sum(g, a, mixed)
         a = g.op("SpaceToDepth", a, blocksize=2)
-        coded = pass_order(index, arch.latent).numpy() % arch.latent
+        coded = self.model.coded_channels(index).numpy()
         grow = factor[:, coded] * (MEAN_STEPS / ACTIVATION_STEPS)
         mean = g.op(
             "Mul",

@@ -195,12 +195,12 @@ def encode_image(image: Image.Image, suffix: str) -> bytes:
     buffer = io.BytesIO()
     with _pillow_without_limits():
         metadata = save_options(image, name)
-        try:
-            image.save(buffer, format=name, **(_SAVE_OPTIONS.get(name, {}) | metadata))
-        except Exception as error:  # each of Pillow's writers refuses in its own way
-            hint = " (metadata that does not fit can be left out: --strip all)" if metadata else ""
-            reason = f"the image cannot be written as {suffix}: {_reason(error)}{hint}"
-            raise ImageError(reason) from error
+    try:
+        image.save(buffer, format=name, **(_SAVE_OPTIONS.get(name, {}) | metadata))
+    except Exception as error:  # each of Pillow's writers refuses in its own way
+        hint = " (metadata that does not fit can be left out: --strip all)" if metadata else ""
+        reason = f"the image cannot be written as {suffix}: {_reason(error)}{hint}"
+        raise ImageError(reason) from error
     return buffer.getvalue()
 
 
