@@ -13,17 +13,24 @@ from export.networks import Block, ExactBlock, Modulation, at_level, nearest_anc
 from vaecodec.bundle import ANCHORS
 from vaecodec.tables import SCALE_COUNT
 
+FIXED = ("latent", "hyper")
+"""Sizes that cannot grow: further latents would have to be coded from the first step on."""
+
 
 @torch.no_grad()
 def inherit(model: Model, source: Model) -> None:
     """Give `model` the weights of `source`.
 
-    `model` may have more blocks (they start as the identity), other knots, and another range of
+    `model` may have wider networks (further channels start at random, and what they lead to
+    ignores them), more blocks (they start as the identity), other knots, and another range of
     lmbda (tables are read off at the same lmbda, and beyond the source's range in a straight line).
 
     Raises:
-        ValueError: `model` differs in anything else, channels for instance.
+        ValueError: `model` is smaller, or has another number of latents or hyper-latents.
     """
+    for name in FIXED:
+        if getattr(model.arch, name) != getattr(source.arch, name):
+            raise ValueError(f"the model to start from has another number of {name} channels")
     inherited = dict(source.named_parameters())
     # In float64, so that levels which mean the same fall on themselves.
     lmbda = model.arch.lmbda(torch.arange(ANCHORS, dtype=torch.float64))
@@ -36,9 +43,8 @@ def inherit(model: Model, source: Model) -> None:
             value = inherited[leaf]
             if is_table:
                 value = _rows(value, anchor[:: model.arch.knot_spacing])
-            if value.shape != parameter.shape:
-                raise ValueError(f"the model to start from has another shape of {leaf}")
-            parameter.copy_(value)
+            for target, part in _parts(leaf, parameter, value, model.arch.latent):
+                _place(target, part, leaf)
         first = next(module.named_parameters(prefix=name), ("", None))[0]
         if isinstance(module, Block | ExactBlock) and first not in inherited:
             _silence(module)
@@ -57,6 +63,29 @@ def inherit(model: Model, source: Model) -> None:
 
 def _rows(table: Tensor, anchor: Tensor) -> Tensor:
     return at_level(table, anchor).flatten(1)
+
+
+def _parts(
+    name: str, parameter: Tensor, value: Tensor, latent: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Pair views of a parameter with what each inherits, so that every view grows at its end."""
+    layer = name.split(".")[-2:]
+    if layer[0] == "gate":  # the channels of the opening, then those of the signal
+        return list(zip(parameter.chunk(2), value.chunk(2), strict=True))
+    if layer == ["reduce", "weight"] and name.startswith("context.") and value.shape[1] > latent:
+        # The channels of the features, then those of the latents.
+        columns = (t.tensor_split([t.shape[1] - latent], dim=1) for t in (parameter, value))
+        return list(zip(*columns, strict=True))
+    return [(parameter, value)]
+
+
+def _place(target: Tensor, value: Tensor, name: str) -> None:
+    """Copy to the beginning of a larger parameter; what its rows do not inherit is zero."""
+    if any(new < old for new, old in zip(target.shape, value.shape, strict=True)):
+        raise ValueError(f"the model to start from is larger: it has more of {name}")
+    rows = target[: len(value)]
+    rows.zero_()
+    rows[tuple(slice(size) for size in value.shape)] = value
 
 
 def _silence(block: Block | ExactBlock) -> None:

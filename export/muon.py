@@ -41,9 +41,11 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(list(params), defaults)
+        self.precision = precision
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -60,7 +62,8 @@ class Muon(torch.optim.Optimizer):
                 nesterov = parameter.grad.lerp(held["momentum"], group["momentum"])
                 by_shape[parameter.shape].append((parameter, nesterov))
             for shape, members in by_shape.items():
-                directions = orthogonalise(torch.stack([direction for _, direction in members]))
+                stacked = torch.stack([direction for _, direction in members])
+                directions = orthogonalise(stacked.to(self.precision))
                 scale = group["lr"] * ADAM_RMS * max(shape) ** 0.5
                 for (parameter, _), direction in zip(members, directions, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])

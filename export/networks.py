@@ -279,15 +279,18 @@ def to_phases(t: Tensor) -> Tensor:
     """Bring the four places of each 2x2 square into channels, sides even.
 
     ``(n, c, h, w)`` becomes ``(n, 4 c, h/2, w/2)``; place ``2 (i mod 2) + (j mod 2)`` comes first,
-    channel second (SpaceToDepth of ONNX; pixel_unshuffle orders them the other way round).
+    channel second (SpaceToDepth of ONNX; pixel_unshuffle orders them the other way round). In
+    memory, channels are last, as convolutions want them.
     """
     n, c, h, w = t.shape
-    split = t.view(n, c, h // 2, 2, w // 2, 2)
-    return split.permute(0, 3, 5, 1, 2, 4).reshape(n, 4 * c, h // 2, w // 2)
+    split = t.permute(0, 2, 3, 1).reshape(n, h // 2, 2, w // 2, 2, c)
+    joined = split.permute(0, 1, 3, 2, 4, 5).reshape(n, h // 2, w // 2, 4 * c)
+    return joined.permute(0, 3, 1, 2)
 
 
 def from_phases(t: Tensor) -> Tensor:
     """Undo `to_phases`."""
     n, c, h, w = t.shape
-    split = t.view(n, 2, 2, c // 4, h, w)
-    return split.permute(0, 3, 4, 1, 5, 2).reshape(n, c // 4, 2 * h, 2 * w)
+    split = t.permute(0, 2, 3, 1).reshape(n, h, w, 2, 2, c // 4)
+    joined = split.permute(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, c // 4)
+    return joined.permute(0, 3, 1, 2)

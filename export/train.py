@@ -84,7 +84,8 @@ def make_optimizers(model: Model, training: Training) -> list[torch.optim.Optimi
         {"params": rates["table"], "lr": training.table_rate},
     ]
     decay = training.weight_decay
-    muon = Muon(inner, lr=training.muon_rate, weight_decay=decay)
+    precision = torch.bfloat16 if training.autocast == "bfloat16" else torch.float32
+    muon = Muon(inner, lr=training.muon_rate, weight_decay=decay, precision=precision)
     adam = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=decay)
     optimizers: list[torch.optim.Optimizer] = [muon, adam]
     for optimizer in optimizers:

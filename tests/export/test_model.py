@@ -103,10 +103,30 @@ def test_levels_keep_their_meaning_where_the_range_of_lmbda_moves():
         assert torch.allclose(at_level(new_table, anchor), at_level(old_table, old), atol=1e-5)
 
 
-def test_another_width_is_refused():
+def test_a_wider_model_starts_as_the_same_function():
     source = trained(TINY)
-    with pytest.raises(ValueError, match="another shape of"):
-        inherit(Model(replace(TINY, channels_8=TINY.channels_8 + 16)), source)
+    wider = {name: getattr(TINY, name) + 16 for name in ("channels_8", "channels_16", "prior")}
+    model = Model(replace(TINY, **wider, context_blocks=TINY.context_blocks + 1))
+    inherit(model, source)
+    anchor = torch.tensor([3.0, 40.0])
+    for before, after in zip(outputs(source, anchor), outputs(model, anchor), strict=True):
+        # Only float networks add their zeros in another order.
+        assert torch.allclose(before, after, atol=1e-4)
+    x = torch.rand(1, 3, 64, 64)
+    model(x, anchor[:1])["x_hat"].square().sum().backward()
+    grown = model.g_s.blocks_16[0].project.weight.grad
+    assert grown is not None
+    assert grown[:, TINY.channels_16 :].abs().sum() > 0
+
+
+def test_a_smaller_model_is_refused():
+    source = trained(TINY)
+    for name in ("latent", "hyper"):
+        other = replace(TINY, **{name: 2 * getattr(TINY, name)})
+        with pytest.raises(ValueError, match=f"another number of {name}"):
+            inherit(Model(other), source)
+    with pytest.raises(ValueError, match="larger"):
+        inherit(Model(replace(TINY, channels_8=8)), source)
     with pytest.raises(ValueError, match="larger"):
         inherit(Model(TINY), Model(replace(TINY, blocks_16=TINY.blocks_16 + 1)))
 
