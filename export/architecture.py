@@ -73,6 +73,11 @@ class Architecture:
         """Anchors between two knots."""
         return (ANCHORS - 1) // (self.knots - 1)
 
+    @property
+    def halo(self) -> int:
+        """Latents on each side that a transform looks at: one per block at 1/16, or two at 1/8."""
+        return self.blocks_16 + (self.blocks_8 + 1) // 2
+
     def to_dict(self) -> dict[str, int | float]:
         """Return the fields, for a checkpoint or a manifest."""
         return asdict(self)

@@ -79,6 +79,7 @@ def _manifest(
         "model_id": model_id({file: hashes[file] for file in decoding}).hex(),
         "latent_channels": model.arch.latent,
         "hyper_channels": model.arch.hyper,
+        "halo": model.arch.halo,
         "passes": PASSES,
         "anchors": ANCHORS,
         "patch": PATCH,

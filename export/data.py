@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaecodec.errors import VaecodecError
-from vaecodec.image import IMAGE_SUFFIXES, open_image, to_array
+from vaecodec.image import IMAGE_SUFFIXES, read_image
 
 REDUCTION_MAX = 2.0
 """Crops are taken from up to this many times their size and reduced: a wider range of textures."""
@@ -36,11 +36,11 @@ def read_images(sources: Iterable[Path], smallest: int) -> Iterator[Pixels]:
             raise FileNotFoundError(f"no training data at {source}")
         for data in _members(source):
             try:
-                pixels, _ = to_array(open_image(data))
+                pixels = read_image(data).rgb()
             except VaecodecError:
                 continue
             if min(pixels.shape[:2]) >= smallest:
-                yield np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+                yield pixels
 
 
 def _members(source: Path) -> Iterator[bytes]:

@@ -65,9 +65,7 @@ def _rows(table: Tensor, anchor: Tensor) -> Tensor:
     return at_level(table, anchor).flatten(1)
 
 
-def _parts(
-    name: str, parameter: Tensor, value: Tensor, latent: int
-) -> list[tuple[Tensor, Tensor]]:
+def _parts(name: str, parameter: Tensor, value: Tensor, latent: int) -> list[tuple[Tensor, Tensor]]:
     """Pair views of a parameter with what each inherits, so that every view grows at its end."""
     layer = name.split(".")[-2:]
     if layer[0] == "gate":  # the channels of the opening, then those of the signal

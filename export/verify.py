@@ -14,7 +14,6 @@ import onnx
 import onnxruntime as ort
 import torch
 from onnx import numpy_helper
-from PIL import Image
 
 from export.bundle_weights import read_model
 from export.cost import DECODING, ENCODING, macs_per_pixel
@@ -25,9 +24,11 @@ from export.onnx_graph import Array
 from vaecodec.bundle import PASSES, Bundle, find_bundle
 from vaecodec.entropy import SymbolModels
 from vaecodec.errors import VaecodecError
-from vaecodec.image import to_array, to_planes
+from vaecodec.image import read_image
 from vaecodec.prior import Prior
+from vaecodec.raster import from_array, to_planes
 from vaecodec.runtime import scalar_inputs
+from vaecodec.segments import Box
 from vaecodec.tables import FREQUENCY_BITS, SCALE_COUNT, load_tables
 
 LEVELS = (0, 10 * 256 + 77, 32 * 256, 48 * 256 + 200, 63 * 256)
@@ -163,11 +164,10 @@ def _tables(bundle: Bundle) -> str:
 
 
 def _read_planes(path: Path) -> Array:
-    with Image.open(path) as image:
-        width, height = image.size
-        left, top = max(0, width - CROP) // 2, max(0, height - CROP) // 2
-        pixels, _ = to_array(image.crop((left, top, left + CROP, top + CROP)))
-    return to_planes(pixels)
+    raster = read_image(path.read_bytes())
+    top, left = (max(0, side - CROP) // 2 for side in (raster.height, raster.width))
+    middle = Box(top, left, top + CROP, left + CROP).within(raster.box)
+    return to_planes(from_array(raster.read(middle)).rgb())
 
 
 @torch.no_grad()

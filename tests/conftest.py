@@ -1,9 +1,19 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from support import SAMPLES, TINY_RECIPE
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what takes minutes, unless it is asked for."""
+    if os.environ.get("VAECODEC_EXHAUSTIVE") == "1":
+        return
+    for item in items:
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker(pytest.mark.skip(reason="runs where VAECODEC_EXHAUSTIVE=1"))
 
 
 @pytest.fixture(scope="session")

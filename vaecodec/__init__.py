@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from vaecodec.codec import Codec
+    from vaecodec.raster import Samples
 
 __version__ = "0.1.0"
 
@@ -54,7 +55,7 @@ __all__ = [
 ]
 
 
-def encode(image: Image.Image, *, quality: float = DEFAULT_QUALITY) -> bytes:
+def encode(image: Image.Image | Samples, *, quality: float = DEFAULT_QUALITY) -> bytes:
     """Compress an image with the bundle `base`; see `Codec.encode`."""
     from vaecodec.bundle import find_bundle
 

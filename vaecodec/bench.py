@@ -16,17 +16,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from vaecodec.codec import Codec, Trace
+from vaecodec.codec import Codec
 from vaecodec.curves import Comparison
 from vaecodec.errors import ImageError, InputError
 from vaecodec.fileio import read_bytes
-from vaecodec.image import IMAGE_SUFFIXES, open_image, to_array
+from vaecodec.image import IMAGE_SUFFIXES, read_image
 from vaecodec.limits import DEFAULT_LIMITS, Limits
 from vaecodec.metadata import KINDS
-from vaecodec.metrics import Point, bpp, psnr_db
+from vaecodec.metrics import Point, bpp, fidelity_db
+from vaecodec.raster import Raster, from_array
 from vaecodec.rate import DEFAULT_QUALITY
+from vaecodec.trace import Trace
 
 DEFAULT_QUALITIES = (0.0, 14.0, 29.0, 43.0, 57.0, 71.0, 86.0, 100.0)
 """Eight, spread evenly: BD-rate needs about four points in any overlap to be stable."""
@@ -48,7 +49,7 @@ class ImageRow:
         height: In pixels.
         file_bytes: Of the whole `.vaec` file, without the image's metadata.
         bpp: The same, per pixel.
-        psnr_db: Over all channels of the 8-bit images.
+        psnr_db: Over the colours of what is not transparent, after rounding to samples.
         encode_s: From an image in memory to bytes, in the stages of `Codec.encode`: the estimate
             of the rate, which is made only where it is asked for, is left out.
         decode_s: From bytes to an image in memory.
@@ -143,21 +144,17 @@ def find_images(folder: str | Path) -> list[Path]:
     return paths
 
 
-def load_image(
-    path: Path, limits: Limits = DEFAULT_LIMITS
-) -> tuple[Image.Image, NDArray[np.uint8]]:
-    """Return an image and its pixels, which are of the kinds that the codec takes.
+def load_image(path: Path, limits: Limits = DEFAULT_LIMITS) -> Raster:
+    """Return an image of a kind that the codec takes.
 
     Raises:
         VaecodecError: If it cannot be read or used; an `ImageError` names the file.
     """
     data = read_bytes(path, limits)
     try:
-        image = open_image(data, limits)
-        array, _ = to_array(image)
+        return read_image(data, limits)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
-    return image, array
 
 
 def measure(
@@ -183,10 +180,10 @@ def measure(
     qualities = sorted(set(qualities))
     rows: list[ImageRow] = []
     for index, path in enumerate(paths):
-        image, array = load_image(path)
+        image = load_image(path)
         if not index:
             codec.decode(codec.encode(image))  # networks load on first use, which is not timed
-        rows += [_measure_one(codec, path.name, image, array, quality) for quality in qualities]
+        rows += [_measure_one(codec, path.name, image, quality) for quality in qualities]
         if progress:
             progress(index + 1, len(paths), path.name)
     return rows
@@ -247,7 +244,7 @@ def speed(
         encodings.append(_times(trace, sum(trace.seconds.values())))
         trace = Trace()
         start = time.perf_counter()
-        to_array(codec.decode(data, trace=trace))
+        codec.decode_raster(data, trace=trace)
         decodings.append(_times(trace, time.perf_counter() - start))
     return Speed(
         width=image.width,
@@ -261,24 +258,21 @@ def speed(
     )
 
 
-def _measure_one(
-    codec: Codec, name: str, image: Image.Image, array: NDArray[np.uint8], quality: float
-) -> ImageRow:
+def _measure_one(codec: Codec, name: str, image: Raster, quality: float) -> ImageRow:
     trace = Trace()
     data = codec.encode(image, quality=quality, strip=KINDS, trace=trace)
     start = time.perf_counter()
-    decoded = codec.decode(data)
+    decoded = codec.decode_raster(data)
     decode_s = time.perf_counter() - start
-    height, width = array.shape[:2]
     error = 8 * len(data) / trace.estimated_bits - 1 if trace.estimated_bits else math.nan
     return ImageRow(
         image=name,
         quality=quality,
-        width=width,
-        height=height,
+        width=image.width,
+        height=image.height,
         file_bytes=len(data),
-        bpp=bpp(len(data), width, height),
-        psnr_db=psnr_db(array, to_array(decoded)[0]),
+        bpp=bpp(len(data), image.width, image.height),
+        psnr_db=fidelity_db(image, decoded),
         encode_s=sum(trace.seconds.values()),
         decode_s=decode_s,
         estimate_error_percent=100 * error,
@@ -290,23 +284,22 @@ def _times(trace: Trace, seconds: float) -> tuple[float, float]:
     return seconds, trace.seconds.get("entropy", 0.0) / seconds
 
 
-def _mosaic(paths: Sequence[Path], megapixels: float) -> Image.Image:
-    """Return an RGB image of a size, filled with corners of as many images as that takes."""
+def _mosaic(paths: Sequence[Path], megapixels: float) -> Raster:
+    """Return an 8-bit RGB image of a size, filled with corners of as many images as that takes."""
     width = max(1, round(math.sqrt(megapixels * 1e6 * _ASPECT)))
     height = max(1, round(megapixels * 1e6 / width))
-    tiles: list[Image.Image] = []
+    tiles: list[NDArray[np.uint8]] = []
     area = 0
     for path in paths:
-        tile, _ = load_image(path)
-        tiles.append(tile.convert("RGB"))
-        area += tile.width * tile.height
+        tiles.append(load_image(path).rgb())
+        area += tiles[-1].shape[0] * tiles[-1].shape[1]
         if area >= width * height:
             break
-    step_x = min(tile.width for tile in tiles)
-    step_y = min(tile.height for tile in tiles)
-    mosaic = Image.new("RGB", (width, height))
+    step_y, step_x = (min(tile.shape[axis] for tile in tiles) for axis in (0, 1))
+    mosaic = np.empty((height, width, 3), np.uint8)
     supply = itertools.cycle(tiles)
     for top in range(0, height, step_y):
         for left in range(0, width, step_x):
-            mosaic.paste(next(supply).crop((0, 0, step_x, step_y)), (left, top))
-    return mosaic
+            place = mosaic[top : top + step_y, left : left + step_x]
+            place[...] = next(supply)[: place.shape[0], : place.shape[1]]
+    return from_array(mosaic)

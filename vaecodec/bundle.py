@@ -16,7 +16,7 @@ from vaecodec.container import MODEL_ID_BYTES
 from vaecodec.errors import ModelError, ModelMismatchError, ModelNotFoundError
 
 MANIFEST = "manifest.json"
-MANIFEST_FORMAT = 2
+MANIFEST_FORMAT = 3
 PASSES = 4
 """Context passes: the order of coding is a 2x2 pattern."""
 ANCHORS = 64
@@ -39,6 +39,7 @@ class Bundle:
         version: of the weights.
         latent_channels: M of y.
         hyper_channels: Nz of z.
+        halo: latents beyond a tile that the transforms look at, on every side.
         files: sha256 in hexadecimal by file name.
         decoding_files: those that decide what a file decodes to, in the order of their hash.
         known_answer: sha256 of the exact graphs' outputs on the known-answer input.
@@ -49,6 +50,7 @@ class Bundle:
     version: str
     latent_channels: int
     hyper_channels: int
+    halo: int
     files: dict[str, str]
     decoding_files: tuple[str, ...]
     known_answer: str
@@ -139,7 +141,7 @@ def _read_manifest(path: Path) -> Bundle:
                 f"the bundle {path} is of format {fields['format']}, not {MANIFEST_FORMAT}"
             )
         fixed = {name: fields[name] for name in _FIXED}
-        shapes = {name: int(fields[name]) for name in ("latent_channels", "hyper_channels")}
+        shapes = {name: int(fields[name]) for name in ("latent_channels", "hyper_channels", "halo")}
         files = {str(name): str(digest) for name, digest in fields["files"].items()}
         bundle = Bundle(
             path=path,

@@ -1,64 +1,34 @@
 """Encode and decode, step by step.
 
-encode  image -> planes -> y -> (gain, hyper-analysis) -> z, residuals -> words -> file
-decode  file -> words -> z -> residuals + means = y_hat -> planes -> image
+encode  image -> tiles of planes -> y -> of each segment z and residuals -> words -> file
+decode  file -> words -> z and residuals -> y_hat of each segment -> tiles of planes -> image
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Generator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vaecodec.alpha import fill_hidden, pack_plane, unpack_plane
 from vaecodec.bundle import HYPER_STRIDE, PATCH, Bundle, find_bundle
-from vaecodec.container import BIT_DEPTH, Container, Header, pack, unpack
-from vaecodec.entropy import SymbolModels, SymbolReader, SymbolWriter
+from vaecodec.container import Container, Header, pack, read_header, unpack
 from vaecodec.errors import ModelMismatchError
-from vaecodec.image import from_planes, to_array, to_planes
+from vaecodec.latents import LatentCoder
 from vaecodec.limits import DEFAULT_LIMITS, Limits
-from vaecodec.metadata import attach, from_chunks, read_metadata, to_chunks
-from vaecodec.prior import Prior
-from vaecodec.quantise import Quantiser
+from vaecodec.metadata import attach, from_chunks, to_chunks
+from vaecodec.raster import Raster, Samples, from_array, from_pillow, from_planes, to_planes
 from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
-from vaecodec.runtime import (
-    Network,
-    load_onnxruntime,
-    memory_errors,
-    nearest_anchor,
-    scalar_inputs,
-)
-from vaecodec.tables import load_tables
+from vaecodec.runtime import Network, load_onnxruntime, memory_errors, scalar_inputs
+from vaecodec.segments import TILE_PIXELS, Box, latent_box, segments, tiles
+from vaecodec.trace import Trace
 
-
-@dataclass
-class Trace:
-    """What an encoding or decoding cost, for those who measure.
-
-    Attributes:
-        seconds: by stage: "image", "analysis", "prior", "entropy", "synthesis".
-        estimated_bits: the model's own estimate of the latents' rate; set by `encode`.
-    """
-
-    seconds: dict[str, float] = field(default_factory=dict[str, float])
-    estimated_bits: float = 0.0
-
-    @contextmanager
-    def stage(self, name: str) -> Generator[None]:
-        """Add the time spent inside to a stage."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-    def move(self, source: str, target: str, seconds: float) -> None:
-        """Count a part of one stage's time under another."""
-        self.seconds[source] -= seconds
-        self.seconds[target] = self.seconds.get(target, 0.0) + seconds
+_SAMPLE_TYPES = {8: np.uint8, 16: np.uint16}
+_TILE_BYTES_PER_PIXEL = 320
+"""What a transform's activations take at their peak, by measurement, rounded up."""
 
 
 class Codec:
@@ -91,16 +61,12 @@ class Codec:
         self.limits = limits
         self._device, self._threads = device, threads
         load_onnxruntime(device)
-        tables = load_tables(self.bundle.read("tables.npz"), self.bundle.hyper_channels)
-        self._models = SymbolModels(tables)
-        self._quantise = Quantiser(tables)
-        # Small, and on a CPU exact for images of every shape.
-        self._prior = Prior(self.bundle, threads)
+        self._latents = LatentCoder(self.bundle, threads)
         self._networks: dict[str, Network] = {}
 
     def encode(
         self,
-        image: Image.Image,
+        image: Image.Image | Samples | Raster,
         *,
         quality: float = DEFAULT_QUALITY,
         strip: Collection[str] = (),
@@ -109,7 +75,8 @@ class Codec:
         """Compress an image to the bytes of a `.vaec` file, its metadata included.
 
         Args:
-            image: of mode RGB or L.
+            image: a Pillow image, a raster, or an array ``(h, w)`` or ``(h, w, c)`` of uint8 or
+                uint16, where c is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
             quality: 0 (smallest file) to 100 (best image).
             strip: metadata to leave out: any of "exif", "icc", "xmp", "dpi".
             trace: filled with times and the estimated rate, if given.
@@ -118,21 +85,30 @@ class Codec:
             ImageError: the image is of a kind that cannot be encoded.
             LimitError: it is larger than the limits.
             InsufficientMemoryError: it is larger than this machine can encode.
-            TypeError: `image` is not a PIL image.
+            TypeError: `image` is none.
             ValueError: `quality` is out of range.
         """
-        if not isinstance(image, Image.Image):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"image must be a PIL image, as Image.open gives, not {type(image)}")
+        level = level_of_quality(quality)
+        raster = _to_raster(image)
+        self.limits.check_size(raster.width, raster.height)
+        self._check_memory(raster.width * raster.height * raster.mode * raster.bit_depth // 8)
         with memory_errors():
-            return self._encode(image, quality, strip, trace)
+            return self._encode(raster, level, strip, trace or Trace(estimates=False))
 
     def decode(
-        self, data: bytes, *, strip: Collection[str] = (), trace: Trace | None = None
+        self,
+        data: bytes | memoryview,
+        *,
+        region: Box | None = None,
+        strip: Collection[str] = (),
+        trace: Trace | None = None,
     ) -> Image.Image:
-        """Decompress the bytes of a `.vaec` file to an image, its metadata in `image.info`.
+        """Decompress a `.vaec` file to a Pillow image, its metadata in `image.info`.
 
         Args:
             data: a whole file.
+            region: the rectangle to decode, in pixels; all by default. Only the segments that it
+                needs are read.
             strip: metadata to leave out; see `encode`.
             trace: filled with times, if given.
 
@@ -141,83 +117,144 @@ class Codec:
             LimitError: the image is larger than the limits.
             InsufficientMemoryError: it is larger than this machine can decode.
             ModelMismatchError: the file was made with another bundle.
+            ImageError: it has 16 bits per sample and more than grey, which Pillow has not:
+                see `decode_raster`.
             TypeError: `data` is not bytes.
+            ValueError: the region is not within the image, or empty.
         """
-        if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raster = self.decode_raster(data, region=region, strip=strip, trace=trace)
+        image = raster.to_pillow()
+        attach(image, raster.metadata)
+        return image
+
+    def decode_raster(
+        self,
+        data: bytes | memoryview,
+        *,
+        region: Box | None = None,
+        strip: Collection[str] = (),
+        trace: Trace | None = None,
+    ) -> Raster:
+        """Decompress a `.vaec` file; see `decode`.
+
+        Returns:
+            What holds the samples, ``(h, w, c)`` uint8 or uint16, as `pixels`.
+        """
+        if not isinstance(data, bytes | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"data must be the bytes of a file, not {type(data)}")
         with memory_errors():
-            return self._decode(data, strip, trace or Trace())
+            return self._decode(data, region, strip, trace or Trace())
 
-    def _encode(
-        self, image: Image.Image, quality: float, strip: Collection[str], trace: Trace | None
-    ) -> bytes:
-        measured = trace is not None
-        trace = trace or Trace()
-        level = level_of_quality(quality)
-        self.limits.check_size(*image.size)
+    def _encode(self, raster: Raster, level: int, strip: Collection[str], trace: Trace) -> bytes:
+        size = (raster.width, raster.height)
+        header = Header(*size, raster.mode, raster.bit_depth, level, self.bundle.model_id)
+        grid = latent_box(*size)
+        latents: dict[int, bytes] = {}
+        alpha: dict[int, bytes] = {}
+        for tile in tiles(grid):
+            y = self._analyse(raster, tile, grid, level, trace)
+            for index, segment in segments(tile, grid):
+                rows, columns = segment.slices(tile)
+                latents[index] = self._write_segment(y[:, :, rows, columns], level, trace)
+                if raster.mode.has_alpha:
+                    with trace.stage("alpha"):
+                        alpha[index] = pack_plane(
+                            raster.read(segment.scaled(PATCH).within(raster.box))[:, :, -1]
+                        )
+        container = Container(
+            header,
+            tuple(latents[index] for index in sorted(latents)),
+            tuple(alpha[index] for index in sorted(alpha)),
+            to_chunks(raster.metadata.without(strip)),
+        )
+        return pack(container, self.limits)
+
+    def _analyse(
+        self, raster: Raster, tile: Box, grid: Box, level: int, trace: Trace
+    ) -> NDArray[np.float32]:
+        """Return y of a tile, ``(1, M, h, w)``."""
+        seen = tile.grown(self.bundle.halo).within(grid)
         with trace.stage("image"):
-            pixels, mode = to_array(image)
-            planes = to_planes(pixels)
-            metadata = read_metadata(image).upright().without(strip)
+            samples = raster.read(seen.scaled(PATCH).within(raster.box))
+            planes = to_planes(samples[:, :, : raster.mode.colours])
+            if raster.mode.has_alpha:
+                height, width = samples.shape[:2]
+                fill_hidden(planes[0, :, :height, :width], samples[:, :, -1])
         with trace.stage("analysis"):
-            scalars = scalar_inputs(level)
-            (y,) = self._network("encoder")({"x": planes, **scalars})
-            gained, z = self._network("hyper")({"y": _pad_latents(y), **scalars})
-        shape: tuple[int, int] = y.shape[2:]
-        writer = SymbolWriter(self._models)
-        with trace.stage("prior"):
-            writer.add(z.reshape(-1).astype(np.int32), self._z_scale_index(level, z.shape))
-            features = self._prior.features(z, level)
-            self._prior.write(gained, shape, features, level, self._quantise, writer)
-            payload = writer.finish()
-        trace.move("prior", "entropy", writer.seconds)
-        trace.estimated_bits = writer.ideal_bits() if measured else 0.0
-        height, width = pixels.shape[:2]
-        header = Header(width, height, mode, BIT_DEPTH, level, self.bundle.model_id)
-        return pack(Container(header, payload, to_chunks(metadata)), self.limits)
+            (y,) = self._network("encoder")({"x": planes, **scalar_inputs(level)})
+        rows, columns = tile.slices(seen)
+        return y[:, :, rows, columns]
 
-    def _decode(self, data: bytes, strip: Collection[str], trace: Trace) -> Image.Image:
-        container = unpack(data, self.limits)
-        header = container.header
+    def _write_segment(self, y: NDArray[np.float32], level: int, trace: Trace) -> bytes:
+        with trace.stage("analysis"):
+            inputs = {"y": _pad_latents(y), **scalar_inputs(level)}
+            gained, z = self._network("hyper")(inputs)
+        return self._latents.write(gained, z, y.shape[2:], level, trace)
+
+    def _decode(
+        self, data: bytes | memoryview, region: Box | None, strip: Collection[str], trace: Trace
+    ) -> Raster:
+        header = read_header(data)
+        self.limits.check_size(header.width, header.height)
+        image = Box(0, 0, header.height, header.width)
+        wanted = region or image
+        if wanted.within(image) != wanted or not wanted.area:
+            raise ValueError(f"the region is not within {header.width}x{header.height} pixels")
+        grid = latent_box(header.width, header.height)
+        needed = wanted.outward(PATCH).grown(self.bundle.halo)
+        numbers = None if region is None else frozenset(n for n, _ in segments(needed, grid))
+        container = unpack(data, self.limits, numbers)
         if header.model_id != self.bundle.model_id:
             raise ModelMismatchError(
                 f"the file needs the model {header.model_id.hex()}, and the bundle "
                 f"{self.bundle.name} is {self.bundle.model_id.hex()}"
             )
+        self._check_memory(wanted.area * header.mode * header.bit_depth // 8)
+        out = np.empty((*wanted.shape, header.mode), _SAMPLE_TYPES[header.bit_depth])
+        if header.mode.has_alpha:
+            with trace.stage("alpha"):
+                _read_alpha(container, wanted, grid, out)
+        self._read_colours(container, wanted, grid, out, trace)
         metadata = from_chunks(container.ancillary).upright().without(strip)
-        shape = (-(-header.height // PATCH), -(-header.width // PATCH))
-        y_hat = self._read_latents(container.latents, header.level, shape, trace)
-        with trace.stage("synthesis"):
-            inputs = {"y_hat": y_hat, **scalar_inputs(header.level)}
-            (planes,) = self._network("decoder")(inputs)
-        with trace.stage("image"):
-            image = from_planes(planes, header.width, header.height, header.mode)
-            attach(image, metadata)
-        return image
+        return from_array(out, metadata)
 
-    def _read_latents(
-        self, payload: bytes, level: int, shape: tuple[int, int], trace: Trace
-    ) -> NDArray[np.float32]:
-        """Return y_hat ``(1, M, h, w)``; every symbol of it is checked."""
-        reader = SymbolReader(self._models, payload)
-        z_shape = (1, self.bundle.hyper_channels, *(-(-side // HYPER_STRIDE) for side in shape))
-        with trace.stage("prior"):
-            least = self._models.tables.least_bits(self._z_row(level))
-            reader.require(z_shape[2] * z_shape[3] * least)
-            z = reader.take(self._z_scale_index(level, z_shape)).reshape(z_shape)
-            features = self._prior.features(z.astype(np.float32), level)
-            y_hat = self._prior.read(shape, features, level, reader)
-            reader.close()
-        trace.move("prior", "entropy", reader.seconds)
-        return y_hat
+    def _read_colours(
+        self, container: Container, wanted: Box, grid: Box, out: Samples, trace: Trace
+    ) -> None:
+        """Decode the colours of a rectangle into an array of its size, tile by tile."""
+        header = container.header
+        decoded: dict[int, NDArray[np.float32]] = {}
+        for tile in tiles(wanted.outward(PATCH)):
+            seen = tile.grown(self.bundle.halo).within(grid)
+            y_hat = np.empty((1, self.bundle.latent_channels, *seen.shape), np.float32)
+            touched = dict(segments(seen, grid))
+            # Tiles come in raster order: what this one does not see, and lies above, none will.
+            for number in [n for n in decoded if n < min(touched)]:
+                del decoded[number]
+            for number, segment in touched.items():
+                if number not in decoded:
+                    payload = container.latents[number]
+                    decoded[number] = self._latents.read(
+                        payload, segment.shape, header.level, trace
+                    )
+                shared = segment.within(seen)
+                to, of = shared.slices(seen), shared.slices(segment)
+                y_hat[:, :, *to] = decoded[number][:, :, *of]
+            with trace.stage("synthesis"):
+                inputs = {"y_hat": y_hat, **scalar_inputs(header.level)}
+                (x_hat,) = self._network("decoder")(inputs)
+            with trace.stage("image"):
+                shared = tile.scaled(PATCH).within(wanted)
+                planes = x_hat[0][:, *shared.slices(seen.scaled(PATCH))]
+                from_planes(planes, out[*shared.slices(wanted)][:, :, : header.mode.colours])
 
-    def _z_row(self, level: int) -> NDArray[np.uint8]:
-        """Return the scale index of each channel of hyper-latents, ``(Nz,)``."""
-        return self._models.tables.z_scale_index[nearest_anchor(level)]
+    def _check_memory(self, image_bytes: int) -> None:
+        """Hold what an image is going to take against the limit, by an estimate.
 
-    def _z_scale_index(self, level: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Return the scale index of every hyper-latent ``(1, Nz, h, w)``, flat."""
-        return np.repeat(self._z_row(level), shape[2] * shape[3])
+        Counted are the samples, a copy of them in Pillow, and a tile.
+        """
+        tile_bytes = TILE_PIXELS * _TILE_BYTES_PER_PIXEL
+        self.limits.check_memory_bytes(3 * image_bytes + tile_bytes)
 
     def _network(self, name: str) -> Network:
         if name not in self._networks:
@@ -226,7 +263,30 @@ class Codec:
         return self._networks[name]
 
 
+def _to_raster(image: Image.Image | Samples | Raster) -> Raster:
+    if isinstance(image, Raster):
+        return image
+    if isinstance(image, Image.Image):
+        return from_pillow(image)
+    if isinstance(image, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return from_array(image)
+    raise TypeError(
+        f"image must be a PIL image, as Image.open gives, or an array, not {type(image)}"
+    )
+
+
 def _pad_latents(y: NDArray[np.float32]) -> NDArray[np.float32]:
     """Repeat the last row and column up to multiples of the hyper-latent's stride."""
     bottom, right = (-side % HYPER_STRIDE for side in y.shape[2:])
     return np.pad(y, ((0, 0), (0, 0), (0, bottom), (0, right)), mode="edge")
+
+
+def _read_alpha(container: Container, wanted: Box, grid: Box, out: Samples) -> None:
+    """Inflate the alpha of a rectangle into the last channel of an array of its size."""
+    header = container.header
+    image = Box(0, 0, header.height, header.width)
+    for number, segment in segments(wanted.outward(PATCH), grid):
+        pixels = segment.scaled(PATCH).within(image)
+        plane = unpack_plane(container.alpha[number], pixels.shape, header.bit_depth)
+        shared = pixels.within(wanted)
+        out[*shared.slices(wanted)][:, :, -1] = plane[shared.slices(pixels)]

@@ -19,15 +19,23 @@ What a reader raises, in the order in which it looks:
     TruncatedError           the file ends inside it
     LimitError               its length is over `max_chunk_bytes`
     ChecksumError            its CRC is wrong
-    CorruptError             its fourcc is not four letters, or it is a second LATN
+    CorruptError             its fourcc is not four letters
     UnsupportedVersionError  it is critical and unknown: with its CRC right, a later writer is the
                              likelier cause than damage, and an upgrade the remedy
     and at the end:
-    CorruptError             bytes follow the last chunk, or no chunk was LATN
+    CorruptError             bytes follow the last chunk, or the LATN or ALPH chunks are not as many
+                             as the image has segments
+
+A segment is a square of 1,024 pixels, or what the right and lower edges leave of one. Each has a
+chunk of latents, and a chunk of alpha where there is alpha, in raster order: reading some segments
+means skipping the others by their lengths.
 """
+
+from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -43,9 +51,11 @@ from vaecodec.limits import DEFAULT_LIMITS, Limits
 # As PNG's: the high bit shows a 7-bit channel, CR LF a newline conversion, and Ctrl-Z stops
 # `type` on Windows from printing the rest.
 MAGIC = b"\x8bVAEC\r\n\x1a"
-VERSION = (0, 1)
+VERSION = (1, 0)
 LATENTS = b"LATN"
-BIT_DEPTH = 8
+ALPHA = b"ALPH"
+BIT_DEPTHS = (8, 16)
+SEGMENT_PIXELS = 1024
 MODEL_ID_BYTES = 8
 # The level counts 1/256 steps between 64 anchors, so the last anchor is the greatest level.
 MAX_LEVEL = 63 * 256
@@ -58,10 +68,22 @@ CHUNK_OVERHEAD_BYTES = _CHUNK_HEAD.size + _CRC.size
 
 
 class Mode(IntEnum):
-    """What the coded pixels are; the value is the number of channels."""
+    """What the samples of a pixel are; the value is their number. Alpha comes last."""
 
     GREY = 1
+    GREY_ALPHA = 2
     RGB = 3
+    RGB_ALPHA = 4
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the last sample is alpha."""
+        return self in (Mode.GREY_ALPHA, Mode.RGB_ALPHA)
+
+    @property
+    def colours(self) -> int:
+        """Samples that are not alpha: 1 or 3."""
+        return self - self.has_alpha
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +93,8 @@ class Header:
     Attributes:
         width: In pixels, at least 1.
         height: In pixels, at least 1.
-        mode: Grey or RGB.
-        bit_depth: Bits per sample; 8.
+        mode: Grey or RGB, with or without alpha.
+        bit_depth: Bits per sample, 8 or 16.
         level: Quality, 0 to `MAX_LEVEL`, in 1/256 of an anchor.
         model_id: The first 8 bytes of the bundle's hash.
 
@@ -91,12 +113,17 @@ class Header:
         if self.width < 1 or self.height < 1:
             raise ValueError(f"an image of {self.width}x{self.height} pixels is empty")
         Mode(self.mode)  # raises ValueError on any other number
-        if self.bit_depth != BIT_DEPTH:
-            raise ValueError(f"bit depth {self.bit_depth} is not {BIT_DEPTH}")
+        if self.bit_depth not in BIT_DEPTHS:
+            raise ValueError(f"bit depth {self.bit_depth} is not 8 or 16")
         if not 0 <= self.level <= MAX_LEVEL:
             raise ValueError(f"level {self.level} is not in 0 to {MAX_LEVEL}")
         if len(self.model_id) != MODEL_ID_BYTES:
             raise ValueError(f"model id has {len(self.model_id)} bytes, not {MODEL_ID_BYTES}")
+
+    @property
+    def segments(self) -> int:
+        """How many segments the image has."""
+        return -(-self.width // SEGMENT_PIXELS) * -(-self.height // SEGMENT_PIXELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +162,30 @@ class Container:
 
     Attributes:
         header: What the file says of itself.
-        latents: Payload of the one `LATN` chunk, opaque at this layer.
+        latents: Payload of each segment's `LATN` chunk, in raster order, opaque at this layer.
+        alpha: Payload of each segment's `ALPH` chunk; empty where the mode has no alpha.
         ancillary: Every other chunk, in the order of the file.
 
     Raises:
-        ValueError: If a chunk in `ancillary` is critical.
+        ValueError: If there are not as many payloads as segments, or a chunk in `ancillary` is
+            critical.
     """
 
     header: Header
-    latents: bytes
+    latents: tuple[bytes, ...]
+    alpha: tuple[bytes, ...] = ()
     ancillary: tuple[Chunk, ...] = ()
 
     def __post_init__(self) -> None:
+        count = self.header.segments
+        planes = count if self.header.mode.has_alpha else 0
+        for fourcc, payloads, wanted in (
+            (LATENTS, self.latents, count),
+            (ALPHA, self.alpha, planes),
+        ):
+            if len(payloads) != wanted:
+                name = fourcc.decode("ascii")
+                raise ValueError(f"there are {len(payloads)} {name} chunks, not {wanted}")
         for chunk in self.ancillary:
             if chunk.critical:
                 raise ValueError(f"chunk {chunk.name} is critical, not ancillary")
@@ -157,70 +196,85 @@ def pack(container: Container, limits: Limits = DEFAULT_LIMITS) -> bytes:
 
     Args:
         container: What to write. Ancillary chunks go before the latents, so that a reader of
-            metadata need not reach the end.
+            metadata need not reach the end, and a segment's alpha beside its latents.
         limits: Those the reader will have: what it would refuse is not written.
 
     Raises:
         LimitError: If a size is over its limit.
     """
     header = container.header
-    chunks = (*container.ancillary, Chunk(LATENTS, container.latents))
+    chunks = [(chunk.fourcc, chunk.payload) for chunk in container.ancillary]
+    for index, latents in enumerate(container.latents):
+        chunks.append((LATENTS, latents))
+        chunks += [(ALPHA, alpha) for alpha in container.alpha[index : index + 1]]
     limits.check_size(header.width, header.height)
     limits.check_chunk_count(len(chunks))
-    for chunk in chunks:
-        limits.check_chunk_bytes(len(chunk.payload))
-    payload_bytes = sum(len(chunk.payload) for chunk in chunks)
+    for _, payload in chunks:
+        limits.check_chunk_bytes(len(payload))
+    payload_bytes = sum(len(payload) for _, payload in chunks)
     limits.check_file_bytes(HEADER_BYTES + len(chunks) * CHUNK_OVERHEAD_BYTES + payload_bytes)
 
     parts = [_pack_header(header, len(chunks))]
-    for chunk in chunks:
-        head = _CHUNK_HEAD.pack(chunk.fourcc, len(chunk.payload))
-        crc = zlib.crc32(chunk.payload, zlib.crc32(head))
-        parts += (head, chunk.payload, _CRC.pack(crc))
+    for fourcc, payload in chunks:
+        head = _CHUNK_HEAD.pack(fourcc, len(payload))
+        parts += (head, payload, _CRC.pack(zlib.crc32(payload, zlib.crc32(head))))
     return b"".join(parts)
 
 
-def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Container:
-    """Read a file, every byte of it.
+def unpack(
+    data: bytes | memoryview,
+    limits: Limits = DEFAULT_LIMITS,
+    segments: Collection[int] | None = None,
+) -> Container:
+    """Read a file.
 
     Args:
         data: The whole file.
         limits: Held against each field before memory is set aside for it.
+        segments: The only segments to read, by number: the payloads of all others come out empty,
+            and their bytes are not looked at. By default, every byte of the file is.
 
     Raises:
         FormatError: By cause, as the module's docstring lists them.
         LimitError: If a size is over its limit.
     """
-    limits.check_file_bytes(len(data))
-    header, chunk_count = _parse_header(data)
+    view = memoryview(data)
+    limits.check_file_bytes(len(view))
+    header, chunk_count = _parse_header(view)
     limits.check_size(header.width, header.height)
     limits.check_chunk_count(chunk_count)
 
-    latents: bytes | None = None
+    payloads: dict[bytes, list[bytes]] = {LATENTS: [], ALPHA: []}
     ancillary: list[Chunk] = []
     offset = HEADER_BYTES
     for index in range(chunk_count):
-        chunk = _parse_chunk(data, offset, index, limits)
-        offset += CHUNK_OVERHEAD_BYTES + len(chunk.payload)
-        if not chunk.critical:
-            ancillary.append(chunk)
-        elif chunk.fourcc != LATENTS:
-            raise UnsupportedVersionError(
-                f"critical chunk {chunk.name} is unknown to container version "
-                f"{VERSION[0]}.{VERSION[1]}: a later version wrote this file"
-            )
-        elif latents is not None:
-            raise CorruptError("there is more than one LATN chunk")
+        fourcc, length = _parse_chunk_head(view, offset, index, limits)
+        end = offset + CHUNK_OVERHEAD_BYTES + length
+        of_segments = payloads.get(fourcc)
+        if of_segments is not None and segments is not None and len(of_segments) not in segments:
+            of_segments.append(b"")
         else:
-            latents = chunk.payload
-    if offset != len(data):
-        raise CorruptError(f"{len(data) - offset} bytes follow the last chunk")
-    if latents is None:
-        raise CorruptError("there is no LATN chunk")
-    return Container(header, latents, tuple(ancillary))
+            chunk = _parse_chunk(view[offset:end], index)
+            if of_segments is not None:
+                of_segments.append(chunk.payload)
+            elif chunk.critical:
+                raise UnsupportedVersionError(
+                    f"critical chunk {chunk.name} is unknown to container version "
+                    f"{VERSION[0]}.{VERSION[1]}: a later version wrote this file"
+                )
+            else:
+                ancillary.append(chunk)
+        offset = end
+    if offset != len(view):
+        raise CorruptError(f"{len(view) - offset} bytes follow the last chunk")
+    latents, alpha = (tuple(found) for found in payloads.values())
+    try:
+        return Container(header, latents, alpha, tuple(ancillary))
+    except ValueError as error:
+        raise CorruptError(f"the chunks do not fit the header: {error}") from error
 
 
-def read_header(data: bytes) -> Header:
+def read_header(data: bytes | memoryview) -> Header:
     """Read the header alone, as `info` needs it; no limits apply, as nothing is allocated.
 
     Args:
@@ -250,9 +304,9 @@ def _pack_header(header: Header, chunk_count: int) -> bytes:
     return covered + _CRC.pack(zlib.crc32(covered))
 
 
-def _parse_header(data: bytes) -> tuple[Header, int]:
+def _parse_header(data: bytes | memoryview) -> tuple[Header, int]:
     """Parse and check a header; return it with the number of chunks that follow."""
-    start = data[: len(MAGIC)]
+    start = bytes(data[: len(MAGIC)])
     if start != MAGIC:
         if MAGIC.startswith(start):
             raise TruncatedError(f"the file ends after {len(data)} bytes, inside the magic")
@@ -276,21 +330,25 @@ def _parse_header(data: bytes) -> tuple[Header, int]:
     return header, chunk_count
 
 
-def _parse_chunk(data: bytes, offset: int, index: int, limits: Limits) -> Chunk:
-    """Parse the chunk that starts at `offset` and check its CRC."""
+def _parse_chunk_head(
+    data: memoryview, offset: int, index: int, limits: Limits
+) -> tuple[bytes, int]:
+    """Return name and length of the chunk that starts at `offset`, all of which is there."""
     if len(data) - offset < CHUNK_OVERHEAD_BYTES:
         raise TruncatedError(f"the file ends inside chunk {index}")
     fourcc, length = _CHUNK_HEAD.unpack_from(data, offset)
     limits.check_chunk_bytes(length)
-    payload_at = offset + _CHUNK_HEAD.size
-    crc_at = payload_at + length
-    if len(data) - crc_at < _CRC.size:
+    if len(data) - offset < CHUNK_OVERHEAD_BYTES + length:
         raise TruncatedError(f"the file ends inside chunk {index}")
-    # A view, so that a payload is copied once and not a second time for its checksum.
-    crc = zlib.crc32(memoryview(data)[offset:crc_at])
-    if crc != _CRC.unpack_from(data, crc_at)[0]:
+    return fourcc, length
+
+
+def _parse_chunk(data: memoryview, index: int) -> Chunk:
+    """Return the chunk that these bytes are, its CRC checked."""
+    covered = data[: -_CRC.size]
+    if zlib.crc32(covered) != _CRC.unpack_from(data, len(covered))[0]:
         raise ChecksumError(f"the checksum of chunk {index} does not match: the file is damaged")
     try:
-        return Chunk(fourcc, data[payload_at:crc_at])
+        return Chunk(bytes(data[:4]), bytes(covered[_CHUNK_HEAD.size :]))
     except ValueError as error:
         raise CorruptError(f"chunk {index} is invalid: {error}") from error

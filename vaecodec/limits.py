@@ -23,6 +23,7 @@ class Limits:
         max_chunks: Chunks in one file.
         max_chunk_bytes: Payload of one chunk.
         max_file_bytes: A whole file, compressed or not.
+        max_memory_bytes: What encoding or decoding may take, as estimated before.
 
     Raises:
         ValueError: If a limit is under 1, or is more than a container's field can hold.
@@ -32,21 +33,24 @@ class Limits:
     # padded to the 64 px of a hyper-latent, so the longest one becomes 2**16 * 64 = 4.2 MP.
     max_side: int = 2**16
 
-    # 33 MP, above most cameras. The networks see the whole image at once and take about 210 bytes
-    # for each pixel, so this is 7 GB: what a machine of 8 GB can just do.
-    max_pixels: int = 2**25
+    # 268 MP, above any camera and most scanners. Tiles bound what the networks take, so this is
+    # the image itself: 805 MB of 8-bit RGB, and once more while a file of it is written.
+    max_pixels: int = 2**28
 
-    # One chunk of latents, one of alpha, three of metadata: a writer needs about five. 256 leaves
-    # room for private ancillary ones, and costs a reader at most 256 small objects.
-    max_chunks: int = 2**8
+    # Two chunks for each of the segments of the largest image, which are at most 64 x 64 where it
+    # is cut as badly as can be (2 * 2**12), and as many again for metadata and private ones.
+    max_chunks: int = 2**14
 
-    # 2**26 * 8 / 2**25 = 16 bits per pixel for the largest image: four times what photographs take
-    # at the highest level (4), and twice an alpha plane that does not compress at all (8).
+    # 2**26 * 8 / 2**20 = 512 bits per pixel of a segment: thirty times what latents or alpha can
+    # take. Profiles and EXIF of several megabytes exist, of 64 do not.
     max_chunk_bytes: int = 2**26
 
-    # 2.5 times the largest image uncompressed at 16 bits per sample (6 * 2**25 bytes, 201 MB), as
-    # source files such as TIFF, which may hold layers, come under this limit too.
-    max_file_bytes: int = 2**29
+    # The largest image uncompressed at 8 bits (3 * 2**28 bytes, 805 MB) and some room, as source
+    # files such as TIFF come under this limit too.
+    max_file_bytes: int = 2**30
+
+    # 8 GB, by the codec's own estimate: the largest image with alpha and 16 bits takes 6.
+    max_memory_bytes: int = 2**33
 
     def __post_init__(self) -> None:
         limits = (
@@ -55,6 +59,7 @@ class Limits:
             ("max_chunks", self.max_chunks, _U16_MAX),
             ("max_chunk_bytes", self.max_chunk_bytes, _U32_MAX),
             ("max_file_bytes", self.max_file_bytes, _U16_MAX * _U32_MAX),
+            ("max_memory_bytes", self.max_memory_bytes, _U32_MAX**2),
         )
         for name, value, ceiling in limits:
             if not 1 <= value <= ceiling:
@@ -97,6 +102,14 @@ class Limits:
             LimitError: If it is over `max_file_bytes`.
         """
         _check("file size in bytes", size, self.max_file_bytes)
+
+    def check_memory_bytes(self, size: int) -> None:
+        """Check how much memory an image is going to take.
+
+        Raises:
+            LimitError: If it is over `max_memory_bytes`.
+        """
+        _check("memory needed in bytes", size, self.max_memory_bytes)
 
 
 DEFAULT_LIMITS = Limits()

@@ -110,9 +110,8 @@ def attach(image: Image.Image, metadata: Metadata) -> None:
     image.info.update({key: value for key, value in found.items() if value})
 
 
-def save_options(image: Image.Image, format: str) -> dict[str, Any]:
-    """Return the arguments of `Image.save` that write an image's metadata in a format."""
-    metadata = read_metadata(image)
+def save_options(metadata: Metadata, format: str) -> dict[str, Any]:
+    """Return the arguments of `Image.save` that write metadata in a format."""
     options: dict[str, Any] = {}
     if metadata.icc:
         options["icc_profile"] = metadata.icc
@@ -164,6 +163,21 @@ def raw_exif(image: Image.Image) -> bytes:
     while raw.startswith(_EXIF_PREFIX):  # some writers put it twice
         raw = raw.removeprefix(_EXIF_PREFIX)
     return raw
+
+
+def image_orientation(image: Image.Image) -> int:
+    """Return the orientation that EXIF or XMP give; what cannot be read counts as upright.
+
+    An EXIF block is read by what will reset it, so that both see the same.
+    """
+    found = exif_orientation(raw_exif(image))
+    if found is not None:
+        return found
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow's parser raises whatever damage runs it into
+        return 1
+    return found if found in range(1, 9) else 1
 
 
 def exif_orientation(exif: bytes) -> int | None:

@@ -9,40 +9,60 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vaecodec.errors import RuntimeUnavailableError
+from vaecodec.raster import Raster, Samples
 
 Point = tuple[float, float]
 """Rate in bpp and fidelity in dB."""
 
 
-def mse(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Return the mean squared error over all pixels and channels, in squared 8-bit steps.
+def mse(one: Samples, other: Samples) -> float:
+    """Return the mean squared error over all pixels and channels, in squared steps of a sample.
 
     Args:
-        one: Any shape, uint8.
-        other: The same shape.
+        one: Any shape, uint8 or uint16.
+        other: The same shape and type.
 
     Raises:
-        ValueError: If shapes differ, hold nothing, or samples are not 8-bit.
+        ValueError: If shapes or types differ, or there is nothing to compare.
     """
     if one.shape != other.shape or not one.size:
         raise ValueError(f"cannot compare images of shapes {one.shape} and {other.shape}")
-    if one.dtype != np.uint8 or other.dtype != np.uint8:
+    if one.dtype != other.dtype or one.dtype.kind != "u":
         raise ValueError(f"cannot compare samples of types {one.dtype} and {other.dtype}")
-    difference = one.astype(np.int32) - other
+    difference = one.astype(np.float32) - other
     return float(np.mean(np.square(difference), dtype=np.float64))
 
 
-def psnr_db(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+def psnr_db(one: Samples, other: Samples) -> float:
     """Return the peak signal-to-noise ratio over all channels; infinite for identical images.
+
+    The peak is 255 or 65,535, by the type of the samples.
 
     Raises:
         ValueError: As `mse` does.
     """
     error = mse(one, other)
-    return 10 * math.log10(255**2 / error) if error else math.inf
+    return 10 * math.log10(np.iinfo(one.dtype).max ** 2 / error) if error else math.inf
+
+
+def fidelity_db(original: Raster, decoded: Raster) -> float:
+    """Return the PSNR of the colours of all pixels that are not fully transparent.
+
+    Infinite where there are none.
+
+    Raises:
+        ValueError: If the two are not of the same size, mode and bit depth.
+    """
+    one, other = original.read(), decoded.read()
+    if one.shape != other.shape or one.dtype != other.dtype:
+        raise ValueError(f"cannot compare images of shapes {one.shape} and {other.shape}")
+    colours = original.mode.colours
+    if not original.mode.has_alpha:
+        return psnr_db(one, other)
+    seen = one[:, :, -1] > 0
+    return psnr_db(one[seen][:, :colours], other[seen][:, :colours]) if seen.any() else math.inf
 
 
 def bpp(size_bytes: int, width: int, height: int) -> float:

@@ -8,6 +8,7 @@ they run.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -37,7 +38,11 @@ for _command in (compress, decompress, info, bench):
 
 
 def main() -> None:
-    """Run the command line, and exit with a code of `ExitCode`, or 130 on Ctrl-C."""
+    """Run the command line, and exit with a code of `ExitCode`.
+
+    Ended by a signal it is 128 and the signal's number instead: 130 after Ctrl-C.
+    """
+    _unwind_on_signals()
     try:
         app(prog_name="vaecodec")
     except VaecodecError as error:
@@ -76,7 +81,30 @@ def _root(  # pyright: ignore[reportUnusedFunction]
     """Compress photographs with a variational autoencoder."""
 
 
+def _unwind_on_signals() -> None:
+    """Turn requests to end into exits, so that no temporary file stays behind."""
+    for name in ("SIGHUP", "SIGTERM"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        # A signal that is ignored, as `nohup` sets it up, stays ignored.
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
+def _signal_code(error: BaseException | None) -> int | None:
+    """Return the exit code of a signal that an import has disguised as an error of its own."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return _INTERRUPTED
+        if isinstance(error, SystemExit) and isinstance(error.code, int):
+            return error.code
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _fail(message: str, code: int) -> None:
     """Say in one line what is wrong, and exit."""
+    ended = _signal_code(sys.exception())
+    if ended is not None:
+        sys.exit(ended)
     note("vaecodec: error: " + " ".join(message.split()))
     sys.exit(code)

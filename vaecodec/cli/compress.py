@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,21 +10,19 @@ from vaecodec.cli.options import (
     BundleName,
     Force,
     Json,
+    MaxMemory,
+    MaxPixels,
     Output,
     Quiet,
     Source,
     Strip,
     Target,
     check_json,
+    chosen_limits,
     stripped,
 )
 from vaecodec.cli.paths import check_target, choose_target, write
 from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from vaecodec.codec import Codec
 
 
 def _check_quality(quality: float) -> float:
@@ -53,6 +51,8 @@ def compress(
         bool, typer.Option("--psnr", help="Decode the result again, and show its PSNR.")
     ] = False,
     strip: Strip = "",
+    max_pixels: MaxPixels = None,
+    max_memory: MaxMemory = None,
     force: Force = False,
     bundle: BundleName = "base",
     quiet: Quiet = False,
@@ -66,24 +66,28 @@ def compress(
     check_json(target, as_json=as_json)
     left_out = stripped(strip)
     check_target(target, force=force, source=source)
+    limits = chosen_limits(max_pixels, max_memory)
 
     from vaecodec.fileio import read_bytes
-    from vaecodec.image import open_image
+    from vaecodec.image import read_image
 
-    data = read_bytes(source)
+    data = read_bytes(source, limits)
     with about(source):
-        image = open_image(data)
+        image = read_image(data, limits)
+    if not quiet:
+        for notice in image.notices:
+            note(f"{source}: {notice}")
 
     from vaecodec.codec import Codec
     from vaecodec.container import read_header
-    from vaecodec.metrics import bpp
+    from vaecodec.metrics import bpp, fidelity_db
 
-    codec = Codec(bundle)
+    codec = Codec(bundle, limits=limits)
     start = time.perf_counter()
     with about(source):
         coded = codec.encode(image, quality=quality, strip=left_out)
     seconds = time.perf_counter() - start
-    psnr_db = _psnr_after(codec, image, coded) if psnr else None
+    psnr_db = fidelity_db(image, codec.decode_raster(coded)) if psnr else None
     write(target, coded, force=force)
 
     header = read_header(coded)
@@ -108,10 +112,3 @@ def compress(
             f"({100 * len(coded) / len(data):.1f}% of {len(data):,}), "
             f"{rate:.3f} bpp, {fidelity}{seconds:.2f} s"
         )
-
-
-def _psnr_after(codec: Codec, image: Image.Image, coded: bytes) -> float:
-    from vaecodec.image import to_array
-    from vaecodec.metrics import psnr_db
-
-    return psnr_db(to_array(image)[0], to_array(codec.decode(coded))[0])

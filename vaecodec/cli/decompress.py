@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
@@ -10,21 +11,24 @@ from vaecodec.cli.console import about, note, put_json
 from vaecodec.cli.options import (
     Force,
     Json,
+    MaxMemory,
+    MaxPixels,
     Output,
     Quiet,
     Source,
     Strip,
     Target,
     check_json,
+    chosen_limits,
     stripped,
 )
 from vaecodec.cli.paths import STREAM, check_target, choose_target, write
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from vaecodec.container import Header
+    from vaecodec.container import Header, Mode
+    from vaecodec.limits import Limits
+    from vaecodec.raster import Raster
+    from vaecodec.segments import Box
 
 
 def decompress(
@@ -35,7 +39,17 @@ def decompress(
         str | None,
         typer.Option("--original", metavar="FILE", help="Show the PSNR against this image."),
     ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            "--region",
+            metavar="X,Y,W,H",
+            help="Decode this rectangle alone: left, top, width and height in pixels.",
+        ),
+    ] = None,
     strip: Strip = "",
+    max_pixels: MaxPixels = None,
+    max_memory: MaxMemory = None,
     force: Force = False,
     bundle: Annotated[
         str | None,
@@ -55,64 +69,98 @@ def decompress(
     target = choose_target(source, target, output, ".png")
     check_json(target, as_json=as_json)
     left_out = stripped(strip)
+    box = _parse_region(region)
     check_target(target, force=force, source=source)
+    limits = chosen_limits(max_pixels, max_memory)
 
     from vaecodec.container import read_header
     from vaecodec.fileio import read_bytes
-    from vaecodec.image import check_suffix, encode_image, to_array
+    from vaecodec.image import check_suffix, write_image
 
     suffix = ".png" if target == STREAM else PurePath(target).suffix
     check_suffix(suffix)
-    data = read_bytes(source)
+    data = read_bytes(source, limits)
     with about(source):
         header = read_header(data)
-    reference = _read_original(original, header) if original is not None else None
+    if box is not None:
+        _check_region(box, header)
+    reference = None if original is None else _read_original(original, header, box, limits)
 
     from vaecodec.bundle import find_bundle, find_by_id
     from vaecodec.codec import Codec
-    from vaecodec.metrics import psnr_db
+    from vaecodec.metrics import fidelity_db
 
-    codec = Codec(find_bundle(bundle) if bundle is not None else find_by_id(header.model_id))
+    chosen = find_bundle(bundle) if bundle is not None else find_by_id(header.model_id)
+    codec = Codec(chosen, limits=limits)
     start = time.perf_counter()
     with about(source):
-        image = codec.decode(data, strip=left_out)
+        image = codec.decode_raster(data, region=box, strip=left_out)
     seconds = time.perf_counter() - start
-    fidelity = None if reference is None else psnr_db(reference, to_array(image)[0])
-    write(target, encode_image(image, suffix), force=force)
+    fidelity = None if reference is None else fidelity_db(reference, image)
+    write(target, write_image(image, suffix), force=force)
 
     if as_json:
         summary = {
             "input": source,
             "output": target,
             "input_bytes": len(data),
-            "width": header.width,
-            "height": header.height,
+            "width": image.width,
+            "height": image.height,
             "mode": header.mode.name,
             "decode_s": seconds,
         }
         put_json(summary | ({} if reference is None else {"psnr_db": fidelity}))
     elif not quiet:
-        line = f"{source} -> {target}: {header.width}x{header.height} {header.mode.name}"
+        line = f"{source} -> {target}: {image.width}x{image.height} {header.mode.name}"
         note(line + ("" if fidelity is None else f", {fidelity:.2f} dB") + f", {seconds:.2f} s")
 
 
-def _read_original(path: str, header: Header) -> NDArray[np.uint8]:
-    """Return the pixels of the image that a file was made from.
+def _parse_region(text: str | None) -> Box | None:
+    from vaecodec.segments import Box
+
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+),(\d+),(\d+),(\d+)", text.replace(" ", ""))
+    if found is None:
+        raise typer.BadParameter(
+            f"{text} is no rectangle: write left,top,width,height", param_hint="--region"
+        )
+    left, top, width, height = (int(part) for part in found.groups())
+    return Box(top, left, top + height, left + width)
+
+
+def _check_region(box: Box, header: Header) -> None:
+    from vaecodec.segments import Box
+
+    if not box.area or box.within(Box(0, 0, header.height, header.width)) != box:
+        raise typer.BadParameter(
+            f"it is empty, or not within the {header.width}x{header.height} pixels of the image",
+            param_hint="--region",
+        )
+
+
+def _read_original(path: str, header: Header, box: Box | None, limits: Limits) -> Raster:
+    """Return the image that a file was made from, or a rectangle of it.
 
     Raises:
         VaecodecError: If it cannot be read, or cannot be the one.
     """
     from vaecodec.errors import ImageError
     from vaecodec.fileio import read_bytes
-    from vaecodec.image import open_image, to_array
+    from vaecodec.image import read_image
+    from vaecodec.raster import from_array
 
-    data = read_bytes(path)
+    data = read_bytes(path, limits)
     with about(path):
-        array, mode = to_array(open_image(data))
-    height, width = array.shape[:2]
-    if (width, height, mode) != (header.width, header.height, header.mode):
+        raster = read_image(data, limits)
+    kind = (raster.width, raster.height, raster.mode, raster.bit_depth)
+    if kind != (header.width, header.height, header.mode, header.bit_depth):
         raise ImageError(
-            f"{path} is not the original: it is {width}x{height} {mode.name}, "
-            f"and the file {header.width}x{header.height} {header.mode.name}"
+            f"{path} is not the original: it is {_describe(*kind)}, and the file "
+            f"{_describe(header.width, header.height, header.mode, header.bit_depth)}"
         )
-    return array
+    return raster if box is None else from_array(raster.read(box))
+
+
+def _describe(width: int, height: int, mode: Mode, bit_depth: int) -> str:
+    return f"{width}x{height} {mode.name} of {bit_depth} bits"

@@ -25,19 +25,22 @@ def info(source: Source, as_json: Json = False) -> None:
 def _read_facts(data: bytes) -> dict[str, Any]:
     """Return what `info` shows, under the names that `--json` gives it."""
     from vaecodec.bundle import bundle_name
-    from vaecodec.container import LATENTS, MAGIC, unpack
+    from vaecodec.container import ALPHA, LATENTS, MAGIC, unpack
     from vaecodec.rate import quality_of_level
 
     container = unpack(data)
     header = container.header
     chunks = [(chunk.name, len(chunk.payload)) for chunk in container.ancillary]
-    chunks.append((LATENTS.decode("ascii"), len(container.latents)))
+    for fourcc, payloads in ((LATENTS, container.latents), (ALPHA, container.alpha)):
+        if payloads:
+            chunks.append((fourcc.decode("ascii"), sum(len(payload) for payload in payloads)))
     major, minor = data[len(MAGIC) : len(MAGIC) + 2]
     return {
         "version": f"{major}.{minor}",
         "width": header.width,
         "height": header.height,
         "mode": header.mode.name,
+        "segments": header.segments,
         "bit_depth": header.bit_depth,
         "level": header.level,
         "quality": quality_of_level(header.level),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from vaecodec.limits import Limits
 
 Source = Annotated[str, typer.Argument(metavar="IN", help="File to read; - for standard input.")]
 Target = Annotated[
@@ -25,6 +30,51 @@ Strip = Annotated[
 BundleName = Annotated[
     str, typer.Option("--bundle", metavar="NAME|PATH", help="Model: an installed one, or a folder.")
 ]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        metavar="N",
+        min=1,
+        help="Refuse larger images; 268,435,456 by default.",
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory", metavar="SIZE", help="Refuse what would take more, as 500M or 2G; 8G."
+    ),
+]
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+
+
+def chosen_limits(max_pixels: int | None, max_memory: str | None) -> Limits:
+    """Return the limits that a command was given.
+
+    Raises:
+        BadParameter: If a size cannot be read, or a limit cannot be.
+    """
+    from vaecodec.limits import DEFAULT_LIMITS
+
+    changes: dict[str, int] = {}
+    if max_pixels is not None:
+        changes["max_pixels"] = max_pixels
+    if max_memory is not None:
+        changes["max_memory_bytes"] = _size(max_memory)
+    try:
+        return replace(DEFAULT_LIMITS, **changes)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _size(text: str) -> int:
+    """Return the bytes that a size such as 500M or 2G means."""
+    found = re.fullmatch(r"(\d+)([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise typer.BadParameter(
+            f"{text} is no size: write one as 500M or 2G", param_hint="--max-memory"
+        )
+    return int(found[1]) * _UNITS[found[2].upper()]
 
 
 def stripped(kinds: str) -> tuple[str, ...]:

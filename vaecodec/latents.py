@@ -1,0 +1,83 @@
+"""Latents of a segment to its payload and back: everything in it is exact."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecodec.bundle import HYPER_STRIDE, Bundle
+from vaecodec.entropy import SymbolModels, SymbolReader, SymbolWriter
+from vaecodec.prior import Prior
+from vaecodec.quantise import Quantiser
+from vaecodec.runtime import nearest_anchor
+from vaecodec.tables import load_tables
+from vaecodec.trace import Trace
+
+
+class LatentCoder:
+    """The prior, tables and rounding of one bundle."""
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        """Load them; see `Network` and `Bundle.read` for the errors."""
+        tables = load_tables(bundle.read("tables.npz"), bundle.hyper_channels)
+        self._models = SymbolModels(tables)
+        self._quantise = Quantiser(tables)
+        # Small, and on a CPU exact for images of every shape.
+        self._prior = Prior(bundle, threads)
+        self._hyper_channels = bundle.hyper_channels
+
+    def write(
+        self,
+        gained: NDArray[np.float32],
+        z: NDArray[np.float32],
+        shape: tuple[int, int],
+        level: int,
+        trace: Trace,
+    ) -> bytes:
+        """Return the payload of a segment.
+
+        Args:
+            gained: ``(1, M, h, w)``, in steps of the quantiser; h and w multiples of 4.
+            z: ``(1, Nz, h/4, w/4)``, rounded.
+            shape: rows and columns of `gained` that the image covers.
+            level: 0 to 63 * 256.
+            trace: gets times, and the bits that were estimated.
+        """
+        writer = SymbolWriter(self._models)
+        with trace.stage("prior"):
+            writer.add(z.reshape(-1).astype(np.int32), self._z_scale_index(level, z.shape))
+            features = self._prior.features(z, level)
+            self._prior.write(gained, shape, features, level, self._quantise, writer)
+            payload = writer.finish()
+        trace.move("prior", "entropy", writer.seconds)
+        if trace.estimates:
+            trace.estimated_bits += writer.ideal_bits()
+        return payload
+
+    def read(
+        self, payload: bytes, shape: tuple[int, int], level: int, trace: Trace
+    ) -> NDArray[np.float32]:
+        """Return y_hat ``(1, M, *shape)``, every symbol of it checked.
+
+        Raises:
+            FormatError: the payload is damaged, or not one of such a segment.
+        """
+        reader = SymbolReader(self._models, payload)
+        z_shape = (1, self._hyper_channels, *(-(-side // HYPER_STRIDE) for side in shape))
+        with trace.stage("prior"):
+            least = self._models.tables.least_bits(self._z_row(level))
+            reader.require(z_shape[2] * z_shape[3] * least)
+            z = reader.take(self._z_scale_index(level, z_shape)).reshape(z_shape)
+            features = self._prior.features(z.astype(np.float32), level)
+            y_hat = self._prior.read(shape, features, level, reader)
+            reader.close()
+        trace.move("prior", "entropy", reader.seconds)
+        return y_hat
+
+    def _z_row(self, level: int) -> NDArray[np.uint8]:
+        """Return the scale index of each channel of hyper-latents, ``(Nz,)``."""
+        return self._models.tables.z_scale_index[nearest_anchor(level)]
+
+    def _z_scale_index(self, level: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Return the scale index of every hyper-latent ``(1, Nz, h, w)``, flat."""
+        return np.repeat(self._z_row(level), shape[2] * shape[3])

@@ -1,0 +1,289 @@
+"""The pixels of one image, upright, as the codec takes and gives them.
+
+A raster is read in rectangles, so that a large Pillow image need not be copied whole. What Pillow
+has in other modes becomes one of the format's four (grey or RGB, with or without alpha, 8 or 16
+bits); where that changes more than the storage, a notice says so.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from vaecodec.bundle import PATCH
+from vaecodec.container import Mode
+from vaecodec.errors import ImageError
+from vaecodec.metadata import Metadata, image_orientation, read_metadata
+from vaecodec.segments import Box
+
+Samples = NDArray[np.uint8 | np.uint16]
+
+_PLAIN = {"L": Mode.GREY, "LA": Mode.GREY_ALPHA, "RGB": Mode.RGB, "RGBA": Mode.RGB_ALPHA}
+_DEEP_GREY = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+# Cameras append previews and gain maps to a JPEG, which Pillow then calls MPO. Its first frame is
+# the photograph that every other program shows.
+_FIRST_FRAME_FORMATS = frozenset({"MPO"})
+_DTYPES = {8: np.uint8, 16: np.uint16}
+
+# How a stored image is turned upright, by its EXIF orientation: rows and columns change places,
+# then columns are reversed, then rows.
+_SWAPPED, _MIRRORED, _FLIPPED = (
+    frozenset({5, 6, 7, 8}),
+    frozenset({2, 3, 6, 7}),
+    frozenset({3, 4, 7, 8}),
+)
+
+
+@dataclass(frozen=True)
+class Raster:
+    """An image of one of the format's modes.
+
+    Attributes:
+        pixels: a Pillow image of a plain mode, or an array ``(h, w, mode)`` uint8 or uint16.
+        mode: grey or RGB, with or without alpha.
+        bit_depth: 8 or 16.
+        metadata: what is kept besides pixels; its orientation is upright.
+        orientation: how a Pillow image is to be turned, 1 to 8 as in EXIF; arrays are upright.
+        notices: what was changed to make the image fit, a sentence each.
+    """
+
+    pixels: Image.Image | Samples
+    mode: Mode
+    bit_depth: int
+    metadata: Metadata = field(default_factory=Metadata)
+    orientation: int = 1
+    notices: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Pixels of the upright image, from left to right."""
+        return self._size[0]
+
+    @property
+    def height(self) -> int:
+        """Pixels of the upright image, from top to bottom."""
+        return self._size[1]
+
+    @property
+    def box(self) -> Box:
+        """The rectangle of the whole upright image."""
+        return Box(0, 0, self.height, self.width)
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        if isinstance(self.pixels, np.ndarray):
+            return self.pixels.shape[1], self.pixels.shape[0]
+        width, height = self.pixels.size
+        return (height, width) if self.orientation in _SWAPPED else (width, height)
+
+    def read(self, box: Box | None = None) -> Samples:
+        """Return a rectangle of the upright image, all of it by default.
+
+        Returns:
+            ``(h, w, mode)`` uint8 or uint16, which may be read-only.
+
+        Raises:
+            ImageError: the pixels cannot be read.
+        """
+        box = box or self.box
+        if isinstance(self.pixels, np.ndarray):
+            return self.pixels[box.top : box.bottom, box.left : box.right]
+        try:
+            samples = np.asarray(self.pixels.crop(self._stored(box)))
+        except Exception as error:  # an image that was opened elsewhere may decode only now
+            raise unreadable(error) from error
+        samples = samples.astype(_DTYPES[self.bit_depth], copy=False)
+        return turned(samples.reshape(*samples.shape[:2], self.mode), self.orientation)
+
+    def _stored(self, box: Box) -> tuple[int, int, int, int]:
+        """Return where a rectangle lies before it is turned: left, top, right, bottom."""
+        top, left, bottom, right = box.top, box.left, box.bottom, box.right
+        if self.orientation in _FLIPPED:
+            top, bottom = self.height - bottom, self.height - top
+        if self.orientation in _MIRRORED:
+            left, right = self.width - right, self.width - left
+        if self.orientation in _SWAPPED:
+            return top, left, bottom, right
+        return left, top, right, bottom
+
+    def rgb(self) -> NDArray[np.uint8]:
+        """Return the colours, alpha left aside, as ``(h, w, 3)`` of 8 bits; maybe read-only."""
+        colours = self.read()[:, :, : self.mode.colours] >> (self.bit_depth - 8)
+        return np.broadcast_to(colours.astype(np.uint8, copy=False), (*colours.shape[:2], 3))
+
+    def to_pillow(self) -> Image.Image:
+        """Return a Pillow image, metadata left aside.
+
+        Raises:
+            ImageError: Pillow has no mode for it.
+        """
+        if not isinstance(self.pixels, np.ndarray):
+            return self.pixels
+        if self.bit_depth == 16 and self.mode is not Mode.GREY:
+            raise ImageError(
+                f"Pillow has no images of 16 bits per sample and {self.mode:d} samples per pixel: "
+                "decode to an array"
+            )
+        return Image.fromarray(self.pixels[:, :, 0] if self.mode is Mode.GREY else self.pixels)
+
+
+def turned(samples: Samples, orientation: int) -> Samples:
+    """Return stored samples ``(h, w, c)``, turned upright by their orientation, 1 to 8."""
+    if orientation in _SWAPPED:
+        samples = samples.transpose(1, 0, 2)
+    if orientation in _MIRRORED:
+        samples = samples[:, ::-1]
+    if orientation in _FLIPPED:
+        samples = samples[::-1]
+    return samples
+
+
+def from_array(array: Samples, metadata: Metadata | None = None) -> Raster:
+    """Take an array for an upright image.
+
+    Args:
+        array: ``(h, w)`` or ``(h, w, c)``, uint8 or uint16; c is 1 (grey), 2 (grey and alpha), 3
+            (RGB) or 4 (RGB and alpha).
+        metadata: what goes with it.
+
+    Raises:
+        ImageError: it is of another kind.
+    """
+    dtypes = {np.dtype(kind): depth for depth, kind in _DTYPES.items()}
+    samples = array[:, :, np.newaxis] if array.ndim == 2 else array
+    if samples.ndim != 3 or samples.shape[2] not in tuple(Mode) or not samples.size:
+        raise ImageError(f"an array of shape {array.shape} is no image: (h, w, 1 to 4) would be")
+    if array.dtype not in dtypes:
+        raise ImageError(f"samples must be uint8 or uint16, not {array.dtype}")
+    mode = Mode(samples.shape[2])
+    return Raster(samples, mode, dtypes[array.dtype], metadata or Metadata())
+
+
+def from_pillow(image: Image.Image) -> Raster:
+    """Take a Pillow image of any mode that the format has a place for.
+
+    Raises:
+        ImageError: it has several frames, is empty or of another kind, or cannot be read.
+    """
+    frames = 1 if image.format in _FIRST_FRAME_FORMATS else getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ImageError(f"the file holds {frames} images: save the one to keep on its own first")
+    if 0 in image.size:
+        raise ImageError(f"the image is empty: it has {image.width}x{image.height} pixels")
+    orientation = image_orientation(image)
+    metadata = read_metadata(image).upright()
+    try:
+        image.load()
+        plain, notice = _to_plain(image)
+    except ImageError:
+        raise
+    except Exception as error:  # on damage Pillow's readers raise whatever they run into
+        raise unreadable(error) from error
+    notices = (notice,) if notice else ()
+    if plain.mode in _DEEP_GREY:
+        return Raster(plain, Mode.GREY, 16, metadata, orientation, notices)
+    if image.mode in _TO_SRGB:  # whose profile was that of other colours
+        metadata = metadata.without(("icc",))
+    return Raster(plain, _PLAIN[plain.mode], 8, metadata, orientation, notices)
+
+
+def unreadable(error: Exception) -> ImageError:
+    """Return the error for an image that Pillow or another library could not read."""
+    return ImageError(f"the image cannot be read: {str(error) or type(error).__name__}")
+
+
+def _to_plain(image: Image.Image) -> tuple[Image.Image, str]:
+    """Return the image in a mode that the format has, and what there is to say about it."""
+    mode = image.mode
+    if "transparency" in image.info and mode in ("1", "L", "RGB", "P"):
+        # In a palette, or as one colour that is transparent.
+        return image.convert("RGBA"), "its transparency is stored as an alpha channel"
+    if mode in _PLAIN or mode in _DEEP_GREY:
+        return image, ""
+    if mode in _CONVERTED:
+        target, notice = _CONVERTED[mode]
+        return image.convert(target), notice
+    if mode in _TO_SRGB:
+        return _to_srgb(image), f"its {mode} colours were converted to sRGB"
+    if mode == "I":
+        return _to_deep_grey(image), ""
+    if mode == "F":
+        raise ImageError("the image has floating-point samples: convert it to 16 bits first")
+    raise ImageError(f"the image has Pillow's mode {mode}: convert it to RGB first")
+
+
+_CONVERTED = {
+    "1": ("L", "black and white is stored as grey"),
+    "P": ("RGB", "its palette is stored as RGB"),
+    "PA": ("RGBA", "its palette is stored as RGB with alpha"),
+    "La": ("LA", ""),
+    "RGBa": ("RGBA", ""),
+    "RGBX": ("RGB", ""),
+    "YCbCr": ("RGB", ""),
+    "HSV": ("RGB", "its HSV colours were converted to RGB"),
+}
+_TO_SRGB = frozenset({"CMYK", "LAB"})
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Convert CMYK through its profile, or by Pillow's formula where it has none, and Lab."""
+    cms = cast("Any", ImageCms)  # whose types are incomplete
+    profile = image.info.get("icc_profile")
+    try:
+        if image.mode == "LAB":
+            source = cms.createProfile("LAB")
+        elif profile:
+            source = cms.ImageCmsProfile(io.BytesIO(profile))
+        else:
+            return image.convert("RGB")
+        return cms.profileToProfile(image, source, cms.createProfile("sRGB"), outputMode="RGB")
+    except (cms.PyCMSError, OSError):  # the profile is damaged, or one of other colours
+        return image.convert("RGB")
+
+
+def _to_deep_grey(image: Image.Image) -> Image.Image:
+    """Convert 32-bit samples, as Pillow reads some 16-bit files."""
+    low, high = cast("tuple[int, int]", image.getextrema())
+    if low < 0 or high > 65_535:
+        raise ImageError("the image has 32 bits per sample: convert it to 16 bits first")
+    return Image.fromarray(np.asarray(image).astype(np.uint16))
+
+
+def to_planes(samples: Samples, pad_to: int = PATCH) -> NDArray[np.float32]:
+    """Return colours as the encoder takes them.
+
+    Args:
+        samples: ``(h, w, 1 or 3)`` uint8 or uint16.
+        pad_to: see below.
+
+    Returns:
+        ``(1, 3, H, W)`` float32 in [0, 1], where H and W are h and w padded at the bottom and the
+        right to multiples of `pad_to` by repeating the last row and column. Grey fills all three
+        channels.
+    """
+    height, width = samples.shape[:2]
+    padding = ((0, -height % pad_to), (0, -width % pad_to), (0, 0))
+    padded = np.pad(samples, padding, mode="edge")
+    planes = np.empty((1, 3, *padded.shape[:2]), np.float32)
+    np.divide(padded.transpose(2, 0, 1), np.float32(np.iinfo(samples.dtype).max), out=planes[0])
+    return planes
+
+
+def from_planes(planes: NDArray[np.float32], out: Samples) -> None:
+    """Write what the decoder gives as samples: the inverse of `to_planes`, rounded.
+
+    Args:
+        planes: ``(3, h, w)`` float32, nominally in [0, 1].
+        out: ``(h, w, 1 or 3)`` uint8 or uint16; grey takes the mean of the three channels.
+    """
+    if out.shape[2] == 1:
+        planes = planes.mean(axis=0, keepdims=True)
+    top = np.iinfo(out.dtype).max
+    # Truncation after +0.5 rounds half up. Unlike clip, fmax turns NaN into a number, so that
+    # planes of any content give an image.
+    out[...] = np.fmin(np.fmax(planes * top + 0.5, 0), top).transpose(1, 2, 0)
