@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaecodec.alpha import fill_hidden, pack_plane, unpack_plane
+from vaecodec.alpha import pack_plane, unpack_plane
 from vaecodec.bundle import HYPER_STRIDE, PATCH, Bundle, find_bundle
 from vaecodec.container import Container, Header, pack, read_header, unpack
 from vaecodec.errors import ModelMismatchError
@@ -175,11 +175,7 @@ class Codec:
         """Return y of a tile, ``(1, M, h, w)``."""
         seen = tile.grown(self.bundle.halo).within(grid)
         with trace.stage("image"):
-            samples = raster.read(seen.scaled(PATCH).within(raster.box))
-            planes = to_planes(samples[:, :, : raster.mode.colours])
-            if raster.mode.has_alpha:
-                height, width = samples.shape[:2]
-                fill_hidden(planes[0, :, :height, :width], samples[:, :, -1])
+            planes = to_planes(raster.read(seen.scaled(PATCH).within(raster.box)))
         with trace.stage("analysis"):
             (y,) = self._network("encoder")({"x": planes, **scalar_inputs(level)})
         rows, columns = tile.slices(seen)

@@ -314,7 +314,7 @@ def _parse_header(data: bytes | memoryview) -> tuple[Header, int]:
     # Nothing beyond the major version is fixed across versions, so it is looked at alone.
     if len(data) > len(MAGIC) and data[len(MAGIC)] != VERSION[0]:
         raise UnsupportedVersionError(
-            f"container version {data[len(MAGIC)]} is newer than this reader's {VERSION[0]}"
+            f"container version {data[len(MAGIC)]} is not the {VERSION[0]} that this reader knows"
         )
     if len(data) < HEADER_BYTES:
         raise TruncatedError(f"the file ends after {len(data)} bytes, inside the header")

@@ -33,7 +33,7 @@ _TOPS, _LEFTS = (0, 0, 4, 0, 2, 0, 1), (0, 4, 0, 2, 0, 1, 0)
 _DOWNS, _ACROSSES = (8, 8, 8, 4, 4, 2, 2), (8, 8, 4, 4, 2, 2, 1)
 _ADAM7 = tuple(zip(_TOPS, _LEFTS, _DOWNS, _ACROSSES, strict=True))
 _BLOCK_BYTES = 2**16  # a thousandfold of which zlib may make
-# Beyond this zlib takes twice the time for hardly a smaller file: low bits are mostly noise.
+# Level 6 takes up to three times as long for files 0 to 3 % smaller: low bits are mostly noise.
 _PNG_LEVEL = 4
 _METRES_PER_INCH = 0.0254
 # Those that fill a buffer of a given size. The others, JPEG 2000 for one, hold a size of their own,
@@ -47,7 +47,7 @@ _XMP_TAG, _ORIENTATION_TAG = 700, 274
 _TIFF_BYTE, _TIFF_ASCII = 1, 2
 # ImageDescription, Make, Model, Software, DateTime, Artist, Copyright: as `metadata` keeps them.
 _DESCRIPTIVE = frozenset({270, 271, 272, 305, 306, 315, 33432})
-_TILE_SAMPLES = 2**24
+_TILE_SAMPLES = 2**24  # that any tile may have, as small images lie in tiles larger than they are
 
 
 def read_deep(data: bytes, format: str, size: tuple[int, int]) -> NDArray[np.uint16]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from vaecodec.alpha import fill_hidden
 from vaecodec.bundle import PATCH
 from vaecodec.container import Mode
 from vaecodec.errors import ImageError
@@ -254,24 +255,27 @@ def _to_deep_grey(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.asarray(image).astype(np.uint16))
 
 
-def to_planes(samples: Samples, pad_to: int = PATCH) -> NDArray[np.float32]:
+def to_planes(samples: Samples) -> NDArray[np.float32]:
     """Return colours as the encoder takes them.
 
     Args:
-        samples: ``(h, w, 1 or 3)`` uint8 or uint16.
-        pad_to: see below.
+        samples: ``(h, w, 1 to 4)`` uint8 or uint16, as `Raster.read` gives them. Where alpha is
+            zero, colours are replaced by what `fill_hidden` finds.
 
     Returns:
         ``(1, 3, H, W)`` float32 in [0, 1], where H and W are h and w padded at the bottom and the
-        right to multiples of `pad_to` by repeating the last row and column. Grey fills all three
+        right to multiples of `PATCH` by repeating the last row and column. Grey fills all three
         channels.
     """
-    height, width = samples.shape[:2]
-    padding = ((0, -height % pad_to), (0, -width % pad_to), (0, 0))
-    padded = np.pad(samples, padding, mode="edge")
-    planes = np.empty((1, 3, *padded.shape[:2]), np.float32)
-    np.divide(padded.transpose(2, 0, 1), np.float32(np.iinfo(samples.dtype).max), out=planes[0])
-    return planes
+    height, width, channels = samples.shape
+    mode = Mode(channels)
+    planes = np.empty((1, 3, height, width), np.float32)
+    top = np.float32(np.iinfo(samples.dtype).max)
+    np.divide(samples[:, :, : mode.colours].transpose(2, 0, 1), top, out=planes[0])
+    if mode.has_alpha:
+        fill_hidden(planes[0], samples[:, :, -1])
+    edges = ((0, 0), (0, 0), (0, -height % PATCH), (0, -width % PATCH))
+    return np.pad(planes, edges, mode="edge") if any(map(any, edges)) else planes
 
 
 def from_planes(planes: NDArray[np.float32], out: Samples) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import vaecodec
-from vaecodec.codec import Codec, Trace
+from vaecodec.codec import Codec
 from vaecodec.container import Container, Header, Mode, pack, unpack
 from vaecodec.errors import (
     CorruptError,
@@ -25,6 +25,8 @@ from vaecodec.errors import (
 from vaecodec.limits import Limits
 from vaecodec.metrics import psnr_db
 from vaecodec.runtime import Network
+from vaecodec.segments import Box
+from vaecodec.trace import Trace
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 PHOTOGRAPHS = sorted(path for path in SAMPLES.iterdir() if path.suffix in (".jpg", ".png"))
@@ -165,9 +167,9 @@ def test_damage_below_valid_checksums_is_refused(codec: Codec):
     container = unpack(codec.encode(photograph(40, 30), quality=50))
     rng = np.random.default_rng(1)
     for _ in range(200):
-        payload = bytearray(container.latents)
+        payload = bytearray(container.latents[0])
         payload[rng.integers(len(payload))] ^= 1 << int(rng.integers(8))
-        damaged = pack(type(container)(container.header, bytes(payload)))
+        damaged = pack(Container(container.header, (bytes(payload),)))
         with pytest.raises(FormatError):
             codec.decode(damaged)
 
@@ -177,8 +179,9 @@ def test_a_few_bytes_do_not_claim_a_large_image(base: Codec, monkeypatch: pytest
     monkeypatch.setattr(Network, "__call__", lambda *_: pytest.fail("a network was run"))
     for level in (0, 8000, 63 * 256):
         header = Header(8192, 4096, Mode.RGB, 8, level, base.bundle.model_id)
+        payload = struct.pack("<IIII", 0, 2, 1, 1)
         with pytest.raises(CorruptError, match="too short for an image of this size"):
-            base.decode(pack(Container(header, struct.pack("<IIII", 0, 2, 1, 1))))
+            base.decode(pack(Container(header, (payload,) * header.segments)))
 
 
 def test_another_model_is_named(codec: Codec, base: Codec):
@@ -188,8 +191,8 @@ def test_another_model_is_named(codec: Codec, base: Codec):
 
 
 def test_what_cannot_be_encoded_is_refused(codec: Codec):
-    with pytest.raises(ImageError):
-        codec.encode(photograph(30, 30).convert("CMYK"))
+    with pytest.raises(ImageError, match="floating-point"):
+        codec.encode(photograph(30, 30).convert("F"))
     with pytest.raises(ValueError, match="quality"):
         codec.encode(photograph(30, 30), quality=101)
 
@@ -207,6 +210,11 @@ def test_limits_hold_in_both_directions(tiny_bundle: Path, codec: Codec):
         small.encode(photograph(30, 30))
     with pytest.raises(LimitError):
         small.decode(codec.encode(photograph(30, 30)))
+    little = Codec(tiny_bundle, limits=Limits(max_memory_bytes=2**20))
+    with pytest.raises(LimitError, match="memory"):
+        little.encode(photograph(30, 30))
+    with pytest.raises(LimitError, match="memory"):
+        little.decode(codec.encode(photograph(30, 30)))
 
 
 def test_devices_that_are_not_there_are_not_replaced_in_silence(tiny_bundle: Path):
@@ -248,3 +256,161 @@ def test_the_package_level_functions():
     image = photograph(100, 80)
     decoded = vaecodec.decode(vaecodec.encode(image, quality=80))
     assert decoded.size == image.size
+
+
+# Modes
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("size", [1, 2, 15, 16, 17, 63, 64, 65, 257])
+def test_every_mode_comes_back(base: Codec, mode: str, size: int):
+    image = photograph(size, size)
+    if mode == "I;16":
+        deep = np.asarray(image.convert("L")).astype(np.uint16) * 257
+        image = Image.fromarray(deep)
+    elif mode.endswith("A"):
+        image = image.convert(mode)
+        image.putalpha(
+            Image.fromarray(np.random.default_rng(size).integers(0, 256, (size, size), np.uint8))
+        )
+    decoded = base.decode(base.encode(image, quality=80))
+    assert (decoded.mode, decoded.size) == (image.mode, image.size)
+    one, other = np.asarray(image), np.asarray(decoded)
+    if mode.endswith("A"):
+        np.testing.assert_array_equal(one[..., -1], other[..., -1])
+        seen = one[..., -1] > 0
+        one, other = one[seen][:, :-1], other[seen][:, :-1]
+    assert psnr_db(one, other) > 32
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_arrays_of_every_kind_come_back(base: Codec, channels: int, dtype: type):
+    pixels = np.asarray(photograph(70, 50)).astype(dtype) * (257 if dtype is np.uint16 else 1)
+    alpha = (np.add.outer(np.arange(50), np.arange(70)) * np.iinfo(dtype).max // 120).astype(dtype)
+    colours = pixels[:, :, :1] if channels < 3 else pixels
+    array = np.dstack([colours, alpha]) if channels in (2, 4) else colours
+    decoded = base.decode_raster(base.encode(array, quality=80)).read()
+    assert (decoded.shape, decoded.dtype) == (array.shape, dtype)
+    count = colours.shape[2]
+    np.testing.assert_array_equal(decoded[:, :, count:], array[:, :, count:])
+    # An image compared with a scaled one: the noise of 16 bits must not be that of 8.
+    seen = alpha > 0 if channels in (2, 4) else np.ones_like(alpha, bool)
+    assert psnr_db(array[seen][:, :count], decoded[seen][:, :count]) > 32
+
+
+def test_sixteen_bits_are_not_eight_times_257(base: Codec):
+    ramp = np.linspace(20_000, 30_000, 128 * 128).reshape(128, 128).astype(np.uint16)
+    decoded = base.decode_raster(base.encode(ramp, quality=100)).read()[:, :, 0]
+    assert len(np.unique(decoded)) > 1000
+    assert psnr_db(ramp, decoded) > 45
+
+
+def test_colour_of_sixteen_bits_needs_an_array(codec: Codec):
+    data = codec.encode(np.zeros((9, 9, 3), np.uint16))
+    with pytest.raises(ImageError, match="array"):
+        codec.decode(data)
+
+
+def test_hidden_colours_do_not_bleed(base: Codec):
+    """What is seen comes out alike whatever garbage is under full transparency."""
+    image = photograph(200, 160)
+    mask = Image.new("L", image.size, 0)
+    mask.paste(255, (40, 30, 150, 120))
+    pixels = np.dstack([np.asarray(image), np.asarray(mask)])
+    garbage = np.random.default_rng(3).integers(0, 256, pixels.shape, np.uint8)
+    hidden = pixels[:, :, 3] == 0
+    sizes, seen = [], []
+    for fill in (0, garbage[hidden][:, :3]):
+        pixels[:, :, :3][hidden] = fill
+        data = base.encode(pixels, quality=60)
+        sizes.append(len(data))
+        seen.append(np.asarray(base.decode(data))[~hidden])
+    np.testing.assert_array_equal(*seen)
+    assert sizes[0] == sizes[1] < 1.1 * len(base.encode(image, quality=60))
+
+
+# Segments, tiles and regions
+
+
+@pytest.fixture(scope="module")
+def wide(base: Codec) -> tuple[np.ndarray, bytes]:
+    """An image of four segments, mirrored copies of a photograph, and its file."""
+    pixels = np.asarray(photograph(560, 500))
+    row = np.hstack([pixels, pixels[:, ::-1]])
+    image = np.vstack([row, row[::-1], row[:60]])
+    return image, base.encode(image, quality=60)
+
+
+def test_an_image_is_cut_into_segments(wide: tuple[np.ndarray, bytes]):
+    container = unpack(wide[1])
+    assert container.header.segments == len(container.latents) == 4
+
+
+def test_tiles_make_no_difference(
+    base: Codec, wide: tuple[np.ndarray, bytes], monkeypatch: pytest.MonkeyPatch
+):
+    image, data = wide
+    whole = np.asarray(base.decode(data)).astype(int)
+    for side in (16, 64):
+        monkeypatch.setattr("vaecodec.segments.TILE_ROWS", side)
+        monkeypatch.setattr("vaecodec.segments.TILE_COLUMNS", side)
+        difference = np.abs(np.asarray(base.decode(data)) - whole)
+        assert difference.max() <= 1
+    # Tiles of 64 latents are segments: those of an encoder may be no smaller.
+    again = np.asarray(base.decode(base.encode(image, quality=60))).astype(int)
+    assert psnr_db(image, again.astype(np.uint8)) == pytest.approx(
+        psnr_db(image, whole.astype(np.uint8)), abs=0.01
+    )
+
+
+def test_no_seam_shows(base: Codec, wide: tuple[np.ndarray, bytes]):
+    """Gradients across the borders of segments are as large as those beside them."""
+    image, data = wide
+    error = np.asarray(base.decode(data)).astype(float) - image
+    for axis in (0, 1):
+        steps = np.abs(np.diff(error, axis=axis)).mean((1 - axis, 2))
+        # At a border also lies an edge of the grid of latents: others are 16 pixels apart.
+        edges = steps[15::16]
+        assert edges[63] < 1.25 * np.delete(edges, 63)[58:].mean()
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        Box(0, 0, 1, 1),
+        Box(1059, 1119, 1060, 1120),
+        Box(1000, 1000, 1050, 1060),
+        Box(100, 30, 400, 777),
+    ],
+)
+def test_a_region_is_what_the_whole_has_there(
+    base: Codec, wide: tuple[np.ndarray, bytes], box: Box
+):
+    whole = np.asarray(base.decode(wide[1])).astype(int)
+    region = np.asarray(base.decode(wide[1], region=box))
+    difference = np.abs(region - whole[box.top : box.bottom, box.left : box.right])
+    assert difference.max() <= 1
+
+
+def test_a_region_reads_only_what_it_needs(base: Codec, wide: tuple[np.ndarray, bytes]):
+    data = bytearray(wide[1])
+    first = data.index(unpack(wide[1]).latents[0])
+    data[first + 100] ^= 1
+    base.decode(bytes(data), region=Box(0, 1110, 20, 1120))
+    with pytest.raises(FormatError, match="checksum"):
+        base.decode(bytes(data), region=Box(0, 1000, 20, 1120))
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 0, 5), Box(-1, 0, 5, 5), Box(0, 0, 5, 2000)])
+def test_a_region_outside_of_the_image(base: Codec, wide: tuple[np.ndarray, bytes], box: Box):
+    with pytest.raises(ValueError, match="within 1120x1060"):
+        base.decode(wide[1], region=box)
+
+
+def test_alpha_of_a_region(base: Codec):
+    pixels = np.dstack([np.asarray(photograph(560, 40)), np.zeros((40, 560), np.uint8)])
+    image = np.hstack([pixels, pixels])
+    image[:, :, 3] = np.arange(1120) % 256
+    region = np.asarray(base.decode(base.encode(image), region=Box(5, 1000, 30, 1100)))
+    np.testing.assert_array_equal(region[:, :, 3], image[5:30, 1000:1100, 3])

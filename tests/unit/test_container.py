@@ -10,20 +10,21 @@ from vaecodec.container import Chunk, Container, Header, Mode, pack, read_header
 from vaecodec.limits import Limits
 
 HEADER = Header(7, 5, Mode.RGB, 8, 0x1234, bytes(range(1, 9)))
-CONTAINER = Container(HEADER, b"\xde\xad\xbe\xef", (Chunk(b"teST", b"hi"),))
+CONTAINER = Container(HEADER, (b"\xde\xad\xbe\xef",), (), (Chunk(b"teST", b"hi"),))
 
 # Written out by hand from FORMAT.md, so that a slip in reader and writer alike is noticed.
 HEADER_FILE = bytes.fromhex(
     "8b 56414543 0d0a 1a"  # magic
-    "00 01"  # version 0.1
+    "01 00"  # version 1.0
     "03 08"  # RGB, 8 bits
     "07000000 05000000"  # 7x5
     "3412"  # level
     "0200"  # two chunks
     "0102030405060708"  # model id
-    "60993edd"  # crc
+    "931668c7"  # crc
 )
 TEST_CHUNK = bytes.fromhex("74655354 02000000 6869 a6296dd2")
+ALPH_CHUNK = bytes.fromhex("414c5048 02000000 cafe f77d4eae")
 LATN_CHUNK = bytes.fromhex("4c41544e 04000000 deadbeef 2a764726")
 FILE = HEADER_FILE + TEST_CHUNK + LATN_CHUNK
 
@@ -59,7 +60,7 @@ def test_unpack_reads_the_bytes_of_the_specification():
 def test_sizes_of_the_layout():
     assert container.HEADER_BYTES == 36
     assert container.CHUNK_OVERHEAD_BYTES == 12
-    assert len(pack(Container(HEADER, b""))) == 36 + 12
+    assert len(pack(Container(HEADER, (b"",)))) == 36 + 12
 
 
 def test_ancillary_chunks_may_follow_the_latents_and_repeat():
@@ -107,7 +108,7 @@ def test_wrong_magic(data: bytes):
         (b"", "inside the magic"),
         (b"\x8bVAEC\r\n", "inside the magic"),
         (b"\x8bVAEC\r\n\x1a", "inside the header"),
-        (b"\x8bVAEC\r\n\x1a\x00", "inside the header"),
+        (b"\x8bVAEC\r\n\x1a\x01", "inside the header"),
         (HEADER_FILE[:-1], "inside the header"),
         (HEADER_FILE, "inside chunk 0"),
         (HEADER_FILE + b"teST\x02\x00\x00", "inside chunk 0"),
@@ -122,13 +123,13 @@ def test_truncated(data: bytes, where: str):
 
 
 def test_another_major_version_is_named_before_its_header_is_understood():
-    for data in (b"\x8bVAEC\r\n\x1a\x01", b"\x8bVAEC\r\n\x1a\x01" + b"\x00" * 100):
-        with pytest.raises(errors.UnsupportedVersionError, match="version 1 is newer"):
+    for data in (b"\x8bVAEC\r\n\x1a\x02", b"\x8bVAEC\r\n\x1a\x02" + b"\x00" * 100):
+        with pytest.raises(errors.UnsupportedVersionError, match="version 2 is not the 1"):
             unpack(data)
 
 
 def test_wrong_header_checksum():
-    data = HEADER_FILE[:-4] + b"\x60\x99\x3e\xdc" + TEST_CHUNK + LATN_CHUNK
+    data = HEADER_FILE[:-4] + b"\x93\x16\x68\xc6" + TEST_CHUNK + LATN_CHUNK
     with pytest.raises(errors.ChecksumError, match="header"):
         unpack(data)
 
@@ -143,9 +144,8 @@ def test_wrong_chunk_checksum():
     ("changes", "reason"),
     [
         ({10: b"\x00"}, "0 is not a valid Mode"),
-        ({10: b"\x02"}, "2 is not a valid Mode"),
-        ({10: b"\x04"}, "4 is not a valid Mode"),
-        ({11: b"\x10"}, "bit depth 16"),
+        ({10: b"\x05"}, "5 is not a valid Mode"),
+        ({11: b"\x0c"}, "bit depth 12"),
         ({12: b"\x00"}, "0x5 pixels is empty"),
         ({16: b"\x00"}, "7x0 pixels is empty"),
         ({20: b"\x01\x3f"}, "level 16129"),
@@ -161,9 +161,10 @@ def test_corrupt_header(changes: dict[int, bytes], reason: str):
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (file_of(), "no LATN"),
-        (file_of(TEST_CHUNK), "no LATN"),
-        (file_of(LATN_CHUNK, LATN_CHUNK), "more than one LATN"),
+        (file_of(), "0 LATN chunks, not 1"),
+        (file_of(TEST_CHUNK), "0 LATN chunks, not 1"),
+        (file_of(LATN_CHUNK, LATN_CHUNK), "2 LATN chunks, not 1"),
+        (file_of(LATN_CHUNK, ALPH_CHUNK), "1 ALPH chunks, not 0"),
         (FILE + b"\x00", "1 bytes follow"),
         (file_of(LATN_CHUNK) + TEST_CHUNK, "14 bytes follow"),
         (file_of(LATN_CHUNK, chunk_bytes(b"te5T")), "chunk 1 .* four ASCII letters"),
@@ -232,8 +233,8 @@ def test_every_single_bit_flip_is_noticed():
     [
         ("width", 0),
         ("height", -1),
-        ("mode", 2),
-        ("bit_depth", 16),
+        ("mode", 5),
+        ("bit_depth", 12),
         ("level", -1),
         ("level", 63 * 256 + 1),
         ("model_id", b"short"),
@@ -260,31 +261,74 @@ def test_an_invalid_fourcc_cannot_be_made(fourcc: bytes):
 
 def test_a_critical_chunk_cannot_pass_for_ancillary():
     with pytest.raises(ValueError, match="LATN is critical"):
-        Container(HEADER, b"", (Chunk(b"LATN", b""),))
+        Container(HEADER, (b"",), (), (Chunk(b"LATN", b""),))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "count"),
+    [(1, 1, 1), (1024, 1024, 1), (1025, 1024, 2), (1, 1025, 2), (4000, 3000, 12)],
+)
+def test_segments_are_counted(width: int, height: int, count: int):
+    header = Header(width, height, Mode.RGB_ALPHA, 16, 0, bytes(8))
+    assert header.segments == count
+    latents, alpha = ((letter,) * count for letter in (b"l", b"a"))
+    assert unpack(pack(Container(header, latents, alpha))).latents == latents
+    for wrong in ((latents[1:], alpha), (latents, alpha[1:]), (latents, (*alpha, b"a"))):
+        with pytest.raises(ValueError, match=f"not {count}"):
+            Container(header, *wrong)
+
+
+def test_a_segments_alpha_stands_beside_its_latents():
+    header = Header(1025, 1, Mode.GREY_ALPHA, 8, 0, bytes(8))
+    data = pack(Container(header, (b"l0", b"l1"), (b"a0", b"a1"), (Chunk(b"iccp", b""),)))
+    places = [data.index(name) for name in (b"iccp", b"l0", b"a0", b"l1", b"a1")]
+    assert places == sorted(places)
+
+
+def test_single_segments_are_read_without_a_look_at_the_others():
+    header = Header(2049, 1, Mode.GREY_ALPHA, 8, 0, bytes(8))
+    original = Container(header, (b"l0", b"l1", b"l2"), (b"a0", b"a1", b"a2"))
+    damaged = bytearray(pack(original))
+    for payload in (b"l0", b"a2"):
+        damaged[damaged.index(payload)] ^= 1
+    with pytest.raises(errors.ChecksumError):
+        unpack(bytes(damaged))
+    read = unpack(memoryview(damaged), segments={1})
+    assert (read.latents, read.alpha) == ((b"", b"l1", b""), (b"", b"a1", b""))
+    with pytest.raises(errors.ChecksumError):
+        unpack(bytes(damaged), segments={1, 2})
+    with pytest.raises(errors.TruncatedError):
+        unpack(bytes(damaged[:-1]), segments={1})
 
 
 LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 headers = st.builds(
     Header,
     width=st.integers(1, 2**12),
-    height=st.integers(1, 2**13),
+    height=st.integers(1, 2**11),
     mode=st.sampled_from(Mode),
-    bit_depth=st.just(8),
+    bit_depth=st.sampled_from(container.BIT_DEPTHS),
     level=st.integers(0, container.MAX_LEVEL),
     model_id=st.binary(min_size=8, max_size=8),
 )
 fourccs = st.tuples(
     st.sampled_from(LETTERS[26:]), *(st.sampled_from(LETTERS) for _ in range(3))
 ).map(bytes)
-containers = st.builds(
-    Container,
-    header=headers,
-    latents=st.binary(),
-    ancillary=st.lists(st.builds(Chunk, fourccs, st.binary()), max_size=4).map(tuple),
-)
 
 
-@given(containers)
+@st.composite
+def containers(draw: st.DrawFn) -> Container:
+    header = draw(headers)
+    payloads = st.lists(st.binary(), min_size=header.segments, max_size=header.segments)
+    return Container(
+        header,
+        tuple(draw(payloads)),
+        tuple(draw(payloads)) if header.mode.has_alpha else (),
+        draw(st.lists(st.builds(Chunk, fourccs, st.binary()), max_size=4).map(tuple)),
+    )
+
+
+@given(containers())
 def test_round_trip(original: Container):
     data = pack(original)
     assert unpack(data) == original
