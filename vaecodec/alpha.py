@@ -54,10 +54,10 @@ def unpack_plane(payload: bytes, shape: tuple[int, int], bit_depth: int) -> Plan
         raw = stream.decompress(memoryview(payload)[1:], size + 1)
     except zlib.error as error:
         raise CorruptError(f"the alpha of a segment cannot be inflated: {error}") from error
-    if len(raw) < size or not stream.eof:
-        raise TruncatedError("the alpha of a segment ends too early")
     if len(raw) > size or stream.unused_data:
         raise CorruptError("the alpha of a segment is longer than the segment")
+    if len(raw) < size or not stream.eof:
+        raise TruncatedError("the alpha of a segment ends too early")
     return _undo(_from_bytes(raw, shape, bit_depth), predictor)
 
 

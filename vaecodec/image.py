@@ -28,6 +28,10 @@ _SAVE_OPTIONS: dict[str, dict[str, object]] = {
 }
 # Pillow reads 16-bit samples of several channels as 8-bit ones; these formats have another reader.
 _DEEP_FORMATS = frozenset({"PNG", "TIFF"})
+# Elsewhere Pillow cuts 16-bit grey to 8 bits, or refuses it.
+_DEEP_GREY_FORMATS = frozenset({"JPEG2000", "PNG", "PPM", "TIFF"})
+# Where Pillow drops alpha without a word, or refuses it.
+_OPAQUE_FORMATS = frozenset({"BMP", "DIB", "JPEG", "MPO", "PPM"})
 _TEXT_BYTES = 2**25
 _PILLOW_LOCK = threading.Lock()
 
@@ -96,6 +100,10 @@ def write_image(raster: Raster, suffix: str) -> bytes:
     name = check_suffix(suffix)
     if raster.bit_depth == 16 and raster.mode is not Mode.GREY:
         return write_deep(raster.read().astype(np.uint16, copy=False), name, raster.metadata)
+    if raster.bit_depth == 16 and name not in _DEEP_GREY_FORMATS:
+        raise ImageError(f"{name} files hold 8 bits per sample: write .png or .tif instead")
+    if raster.mode.has_alpha and name in _OPAQUE_FORMATS:
+        raise ImageError(f"{name} files hold no alpha: write .png or .tif instead")
     image = raster.to_pillow()
     buffer = io.BytesIO()
     with _pillow_without_limits():
@@ -115,8 +123,13 @@ def _is_deep_colour(image: Image.Image) -> bool:
     Raises:
         ImageError: If it would, and no other reader is there.
     """
-    deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
-    if not deep or image.mode.startswith("I"):
+    if image.mode.startswith("I"):
+        return False
+    arguments = [tile[3] for tile in getattr(image, "tile", ())]
+    deep = any(";16" in str(argument) for argument in arguments)
+    if image.format == "PPM":  # which says its greatest sample
+        deep = any(isinstance(argument, tuple) and argument[-1] > 255 for argument in arguments)
+    if not deep:
         return False
     if image.format not in _DEEP_FORMATS:
         raise ImageError(
@@ -131,6 +144,8 @@ def _read_deep(image: Image.Image, data: bytes) -> Raster:
     if frames > 1:
         raise ImageError(f"the file holds {frames} images: save the one to keep on its own first")
     samples = read_deep(data, str(image.format), image.size)
+    if image.format == "PNG":
+        image.load()  # metadata may follow the pixels
     metadata = read_metadata(image).upright()
     return from_array(turned(samples, image_orientation(image)), metadata)
 

@@ -8,7 +8,7 @@ bits); where that changes more than the storage, a notice says so.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -29,6 +29,7 @@ _DEEP_GREY = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 # Cameras append previews and gain maps to a JPEG, which Pillow then calls MPO. Its first frame is
 # the photograph that every other program shows.
 _FIRST_FRAME_FORMATS = frozenset({"MPO"})
+_BECOMES_ALPHA = frozenset({"1", "L", "P", "RGB"}) | _DEEP_GREY
 _DTYPES = {8: np.uint8, 16: np.uint16}
 
 # How a stored image is turned upright, by its EXIF orientation: rows and columns change places,
@@ -123,14 +124,13 @@ class Raster:
         Raises:
             ImageError: Pillow has no mode for it.
         """
-        if not isinstance(self.pixels, np.ndarray):
-            return self.pixels
         if self.bit_depth == 16 and self.mode is not Mode.GREY:
             raise ImageError(
                 f"Pillow has no images of 16 bits per sample and {self.mode:d} samples per pixel: "
                 "decode to an array"
             )
-        return Image.fromarray(self.pixels[:, :, 0] if self.mode is Mode.GREY else self.pixels)
+        samples = self.read()
+        return Image.fromarray(samples[:, :, 0] if self.mode is Mode.GREY else samples)
 
 
 def turned(samples: Samples, orientation: int) -> Samples:
@@ -171,21 +171,27 @@ def from_pillow(image: Image.Image) -> Raster:
     Raises:
         ImageError: it has several frames, is empty or of another kind, or cannot be read.
     """
-    frames = 1 if image.format in _FIRST_FRAME_FORMATS else getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise ImageError(f"the file holds {frames} images: save the one to keep on its own first")
-    if 0 in image.size:
-        raise ImageError(f"the image is empty: it has {image.width}x{image.height} pixels")
-    orientation = image_orientation(image)
-    metadata = read_metadata(image).upright()
     try:
+        frames = 1 if image.format in _FIRST_FRAME_FORMATS else getattr(image, "n_frames", 1)
+        if frames > 1:
+            raise ImageError(
+                f"the file holds {frames} images: save the one to keep on its own first"
+            )
+        if 0 in image.size:
+            raise ImageError(f"the image is empty: it has {image.width}x{image.height} pixels")
         image.load()
         plain, notice = _to_plain(image)
     except ImageError:
         raise
     except Exception as error:  # on damage Pillow's readers raise whatever they run into
         raise unreadable(error) from error
+    # Known only now: metadata may follow the pixels, and Pillow itself turns what is in a TIFF.
+    orientation = image_orientation(image)
+    metadata = read_metadata(image).upright()
     notices = (notice,) if notice else ()
+    if isinstance(plain, np.ndarray):
+        raster = from_array(turned(plain, orientation), metadata)
+        return replace(raster, notices=notices)
     if plain.mode in _DEEP_GREY:
         return Raster(plain, Mode.GREY, 16, metadata, orientation, notices)
     if image.mode in _TO_SRGB:  # whose profile was that of other colours
@@ -198,12 +204,18 @@ def unreadable(error: Exception) -> ImageError:
     return ImageError(f"the image cannot be read: {str(error) or type(error).__name__}")
 
 
-def _to_plain(image: Image.Image) -> tuple[Image.Image, str]:
-    """Return the image in a mode that the format has, and what there is to say about it."""
+def _to_plain(image: Image.Image) -> tuple[Image.Image | Samples, str]:
+    """Return the image in a mode that the format has, and what there is to say about it.
+
+    Pillow has no mode for 16-bit grey with alpha, which is an array.
+    """
     mode = image.mode
-    if "transparency" in image.info and mode in ("1", "L", "RGB", "P"):
+    if mode in _BECOMES_ALPHA and image.has_transparency_data:
         # In a palette, or as one colour that is transparent.
-        return image.convert("RGBA"), "its transparency is stored as an alpha channel"
+        notice = "its transparency is stored as an alpha channel"
+        if mode in _DEEP_GREY:
+            return _to_deep_alpha(image), notice
+        return image.convert("LA" if mode in ("1", "L") else "RGBA"), notice
     if mode in _PLAIN or mode in _DEEP_GREY:
         return image, ""
     if mode in _CONVERTED:
@@ -253,6 +265,13 @@ def _to_deep_grey(image: Image.Image) -> Image.Image:
     if low < 0 or high > 65_535:
         raise ImageError("the image has 32 bits per sample: convert it to 16 bits first")
     return Image.fromarray(np.asarray(image).astype(np.uint16))
+
+
+def _to_deep_alpha(image: Image.Image) -> Samples:
+    """Return 16-bit grey, one shade of which is transparent, as ``(h, w, 2)``."""
+    grey = np.asarray(image).astype(np.uint16)
+    shade = cast("dict[str, Any]", image.info)["transparency"]
+    return np.dstack((grey, np.where(grey == shade, 0, 65_535).astype(np.uint16)))
 
 
 def to_planes(samples: Samples) -> NDArray[np.float32]:

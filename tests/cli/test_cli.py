@@ -23,7 +23,7 @@ SAMPLES = ROOT / "samples"
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX terminals and pipes")
 
 HEADER = Header(640, 480, Mode.RGB, 8, 8064, bytes(range(8)))
-FILE = pack(Container(HEADER, b"\x01" * 1000, (Chunk(b"teST", b"hello"),)))
+FILE = pack(Container(HEADER, (b"\x01" * 1000,), (), (Chunk(b"teST", b"hello"),)))
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -336,7 +336,7 @@ def test_info_as_text(vaec: Path):
     assert done.stdout.decode() == (
         f"{vaec}\n"
         "  image    640x480 RGB, 8 bits per sample\n"
-        "  file     1,065 bytes, 0.028 bpp, container version 0.1\n"
+        "  file     1,065 bytes, 0.028 bpp, container version 1.0\n"
         "  quality  50.0 (level 8064)\n"
         "  model    0001020304050607 (not installed: decompress needs --bundle)\n"
         "  chunks   teST 5 bytes, LATN 1,000 bytes\n"
@@ -349,10 +349,11 @@ def test_info_as_json_from_a_pipe():
     assert done.stdout.count(b"\n") == 1
     assert json.loads(done.stdout) == {
         "file": "-",
-        "version": "0.1",
+        "version": "1.0",
         "width": 640,
         "height": 480,
         "mode": "RGB",
+        "segments": 1,
         "bit_depth": 8,
         "level": 8064,
         "quality": 50.0,
@@ -490,15 +491,77 @@ def test_an_original_that_is_none(photo: Path, tiny_bundle: Path, tmp_path: Path
     coded = tmp_path / "photo.vaec"
     assert run("compress", photo, "--bundle", tiny_bundle).returncode == 0
     done = run("decompress", coded, "-o", tmp_path / "o.png", "--original", other)
-    refused(done, 3, "is not the original: it is 97x61 GREY, and the file 97x61 RGB")
+    refused(done, 3, "is not the original: it is 97x61 GREY of 8 bits, and the file 97x61 RGB")
     assert not (tmp_path / "o.png").exists()
 
 
 def test_kinds_of_images_that_are_refused(tiny_bundle: Path, tmp_path: Path):
-    clear = tmp_path / "clear.png"
-    Image.new("RGBA", (2, 2)).save(clear)
-    refused(run("compress", clear, "--bundle", tiny_bundle), 3, "has transparency")
-    assert not (tmp_path / "clear.vaec").exists()
+    several = tmp_path / "several.gif"
+    frames = [Image.new("L", (9, 9), value) for value in (0, 99)]
+    frames[0].save(several, save_all=True, append_images=frames[1:])
+    refused(run("compress", several, "--bundle", tiny_bundle), 3, "holds 2 images")
+    assert not (tmp_path / "several.vaec").exists()
+
+
+def test_what_is_converted_is_said(photo: Path, tiny_bundle: Path, tmp_path: Path):
+    palette = tmp_path / "palette.png"
+    with Image.open(photo) as image:
+        image.quantize(16).save(palette)
+    coded = tmp_path / "palette.vaec"
+    done = run("compress", palette, coded, "--bundle", tiny_bundle)
+    assert done.returncode == 0
+    assert done.stderr.decode().splitlines()[0] == f"{palette}: its palette is stored as RGB"
+    done = run("compress", palette, coded, "--bundle", tiny_bundle, "--force", "--quiet")
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_transparency_and_depth_come_back(tiny_bundle: Path, tmp_path: Path):
+    import imagecodecs
+
+    rng = np.random.default_rng(8)
+    deep = rng.integers(0, 65_536, (40, 50, 4)).astype(np.uint16)
+    source, coded, target = (tmp_path / name for name in ("a.png", "a.vaec", "b.png"))
+    source.write_bytes(imagecodecs.png_encode(deep))
+    assert run("compress", source, coded, "--bundle", tiny_bundle).returncode == 0
+    done = run("decompress", coded, target, "--bundle", tiny_bundle, "--original", source)
+    assert done.returncode == 0, done.stderr
+    assert re.search(rb"50x40 RGB_ALPHA, [\d.]+ dB", done.stderr)
+    decoded = imagecodecs.png_decode(target.read_bytes())
+    assert (decoded.shape, decoded.dtype) == (deep.shape, deep.dtype)
+    np.testing.assert_array_equal(decoded[..., 3], deep[..., 3])
+    refused(
+        run("decompress", coded, tmp_path / "b.jpg", "--bundle", tiny_bundle),
+        3,
+        "8 bits per sample",
+    )
+
+
+def test_a_region(photo: Path, tiny_bundle: Path, tmp_path: Path):
+    coded = tmp_path / "photo.vaec"
+    whole, part = tmp_path / "whole.png", tmp_path / "part.png"
+    model = ("--bundle", tiny_bundle)
+    assert run("compress", photo, *model).returncode == 0
+    assert run("decompress", coded, whole, *model).returncode == 0
+    done = run("decompress", coded, part, *model, "--region", "20,30,40,25", "--original", photo)
+    assert done.returncode == 0, done.stderr
+    assert b"40x25 RGB, " in done.stderr
+    with Image.open(whole) as one, Image.open(part) as other:
+        np.testing.assert_array_equal(np.asarray(one)[30:55, 20:60], np.asarray(other))
+    for region in ("20,30,40", "0,0,98,1", "5,5,0,5", "-1,0,5,5"):
+        misused(run("decompress", coded, tmp_path / "x.png", *model, "--region", region), "region")
+    assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize("option", [("--max-pixels", "100"), ("--max-memory", "10M")])
+def test_limits_of_ones_own(
+    photo: Path, tiny_bundle: Path, tmp_path: Path, option: tuple[str, str]
+):
+    coded = tmp_path / "photo.vaec"
+    refused(run("compress", photo, "--bundle", tiny_bundle, *option), 5, "over the limit of 10")
+    assert run("compress", photo, "--bundle", tiny_bundle).returncode == 0
+    done = run("decompress", coded, tmp_path / "x.png", "--bundle", tiny_bundle, *option)
+    refused(done, 5, "over the limit of 10")
+    misused(run("compress", photo, option[0], "none"), option[0])
 
 
 def test_bench(tiny_bundle: Path, tmp_path: Path):

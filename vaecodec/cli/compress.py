@@ -65,8 +65,8 @@ def compress(
     target = choose_target(source, target, output, ".vaec")
     check_json(target, as_json=as_json)
     left_out = stripped(strip)
-    check_target(target, force=force, source=source)
     limits = chosen_limits(max_pixels, max_memory)
+    check_target(target, force=force, source=source)
 
     from vaecodec.fileio import read_bytes
     from vaecodec.image import read_image

@@ -70,8 +70,8 @@ def decompress(
     check_json(target, as_json=as_json)
     left_out = stripped(strip)
     box = _parse_region(region)
-    check_target(target, force=force, source=source)
     limits = chosen_limits(max_pixels, max_memory)
+    check_target(target, force=force, source=source)
 
     from vaecodec.container import read_header
     from vaecodec.fileio import read_bytes
