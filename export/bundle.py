@@ -24,8 +24,8 @@ from vaecodec.bundle import (
 )
 from vaecodec.prior import Prior
 
-ENCODING_ONLY = frozenset({"encoder.onnx", "hyper.onnx"})
-"""Files that decide how an image is encoded, and not what a file decodes to."""
+UNDECIDING = frozenset({"encoder.onnx", "hyper.onnx", "preview.onnx"})
+"""Graphs that do not decide what a file decodes to."""
 CARD = "MODEL_CARD.md"
 
 
@@ -71,7 +71,7 @@ def _manifest(
     model: Model, name: str, provenance: dict[str, Any], files: dict[str, bytes]
 ) -> dict[str, Any]:
     hashes = {file: hashlib.sha256(data).hexdigest() for file, data in sorted(files.items())}
-    decoding = [file for file in hashes if file not in ENCODING_ONLY]
+    decoding = [file for file in hashes if file not in UNDECIDING]
     return {
         "format": MANIFEST_FORMAT,
         "name": name,

@@ -7,6 +7,7 @@
     context_K.onnx   features, y_hat, sides even; anchor
                      -> mean float32, scale uint8 (n, M, h/2, w/2) of what pass K codes   exact
     decoder.onnx     y_hat, level -> x_hat (n, 3, 16h, 16w) float32 in [0, 1]
+    preview.onnx     y_hat, level -> (n, 3, 2h, 2w): about the means of x_hat's squares of 8 pixels
 
 `level` is a float32 scalar in anchors, `anchor` the int64 scalar nearest to it. `pass_order` of
 `export.networks` says which latents a pass codes. The graphs are written node by node, so that they
@@ -35,7 +36,7 @@ from export.networks import (
     at_level,
 )
 from export.onnx_graph import Array, Graph
-from vaecodec.bundle import ANCHORS, PASSES, PATCH
+from vaecodec.bundle import ANCHORS, PASSES, PATCH, PREVIEW_SCALE
 from vaecodec.tables import SCALE_COUNT
 
 
@@ -47,6 +48,7 @@ def build_graphs(model: Model) -> dict[str, onnx.ModelProto]:
         "hyper.onnx": writer.hyper(),
         "prior.onnx": writer.prior(),
         "decoder.onnx": writer.decoder(),
+        "preview.onnx": writer.preview(),
     }
     for index in range(PASSES):
         graphs[f"context_{index}.onnx"] = writer.context(index)
@@ -201,6 +203,22 @@ class _Writer:
         base = self._to_pixels(g, y, "g_s.linear", linear, PATCH)
         x_hat = g.op("Clip", g.op("Add", base, detail), g.scalar(0), g.scalar(1))
         g.output(x_hat, "x_hat", np.float32, ("n", 3, "16h", "16w"))
+        return g
+
+    def preview(self) -> Graph:
+        """The linear path alone, its kernels averaged: means need no more, and see no neighbour."""
+        g, g_s, arch = Graph("preview"), self.model.g_s, self.model.arch
+        y_hat = g.input("y_hat", np.float32, ("n", arch.latent, "h", "w"))
+        level = g.input("level", np.float32, ())
+        gain = self._interpolate(g, "log_inverse_gain", self.model.log_inverse_gain, level)
+        y = g.op("Mul", y_hat, g.op("Exp", gain))
+        side = PATCH // PREVIEW_SCALE
+        shape = (3, side, PREVIEW_SCALE, side, PREVIEW_SCALE, arch.latent)
+        kernels = _array(g_s.linear).reshape(shape).mean(axis=(2, 4)).reshape(-1, arch.latent, 1, 1)
+        grey = g.constant("grey", np.full(len(kernels), 0.5, np.float32))
+        x = self._to_pixels(g, y, "preview", kernels, side, grey)
+        x = g.op("Clip", x, g.scalar(0), g.scalar(1))
+        g.output(x, "x_preview", np.float32, ("n", 3, "2h", "2w"))
         return g
 
     def _to_pixels(self, g: Graph, t: str, name: str, weight: Array, block: int, *bias: str) -> str:

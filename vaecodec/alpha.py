@@ -61,6 +61,15 @@ def unpack_plane(payload: bytes, shape: tuple[int, int], bit_depth: int) -> Plan
     return _undo(_from_bytes(raw, shape, bit_depth), predictor)
 
 
+def average_plane(plane: Plane, side: int) -> Plane:
+    """Return the rounded means over squares of `side` pixels; the last ones may be less."""
+    edges = [(0, -length % side) for length in plane.shape]
+    padded = np.pad(plane, edges, mode="edge").astype(np.float32)
+    rows, columns = (length // side for length in padded.shape)
+    means = padded.reshape(rows, side, columns, side).mean(axis=(1, 3))
+    return np.rint(means).astype(plane.dtype)
+
+
 def fill_hidden(colours: NDArray[np.float32], alpha: Plane) -> None:
     """Give pixels of zero alpha a colour that costs little and spoils no neighbour.
 

@@ -25,6 +25,8 @@ PATCH = 16
 """Pixels per latent, along each side."""
 HYPER_STRIDE = 4
 """Latents per hyper-latent, along each side."""
+PREVIEW_SCALE = 8
+"""Pixels per pixel of a preview, along each side."""
 MODELS = Path(__file__).parent / "models"
 _FIXED = {"passes": PASSES, "anchors": ANCHORS, "patch": PATCH, "hyper_stride": HYPER_STRIDE}
 

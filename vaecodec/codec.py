@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaecodec.alpha import pack_plane, unpack_plane
-from vaecodec.bundle import HYPER_STRIDE, PATCH, Bundle, find_bundle
+from vaecodec.alpha import average_plane, pack_plane, unpack_plane
+from vaecodec.bundle import HYPER_STRIDE, PATCH, PREVIEW_SCALE, Bundle, find_bundle
 from vaecodec.container import Container, Header, pack, read_header, unpack
 from vaecodec.errors import ModelMismatchError
 from vaecodec.latents import LatentCoder
@@ -145,6 +145,48 @@ class Codec:
         with memory_errors():
             return self._decode(data, region, strip, trace or Trace())
 
+    def preview(
+        self, data: bytes | memoryview, *, strip: Collection[str] = (), trace: Trace | None = None
+    ) -> Raster:
+        """Return about what averaging squares of 8 x 8 pixels would make of the decoded image.
+
+        Synthesis is spared: of the transform's linear path, the means over squares are a small
+        matrix product. A file holds no thumbnail, which would cost bytes in every one.
+
+        Args:
+            data: a whole file.
+            strip: metadata to leave out; see `encode`.
+            trace: filled with times, if given.
+
+        Returns:
+            Width and height are an eighth of the image's, rounded up.
+
+        Raises:
+            VaecodecError: as `decode`.
+        """
+        with memory_errors():
+            container = self._open(data)
+            header, trace = container.header, trace or Trace()
+            grid = latent_box(header.width, header.height)
+            shape = Box(0, 0, header.height, header.width).outward(PREVIEW_SCALE).shape
+            out = np.empty((*shape, header.mode), _SAMPLE_TYPES[header.bit_depth])
+            if header.mode.has_alpha:
+                with trace.stage("alpha"):
+                    alpha = np.empty((header.height, header.width, 1), out.dtype)
+                    _read_alpha(container, Box(0, 0, header.height, header.width), grid, alpha)
+                    out[:, :, -1] = average_plane(alpha[:, :, 0], PREVIEW_SCALE)
+            for number, segment in segments(grid, grid):
+                payload = container.latents[number]
+                y_hat = self._latents.read(payload, segment.shape, header.level, trace)
+                with trace.stage("synthesis"):
+                    inputs = {"y_hat": y_hat, **scalar_inputs(header.level)}
+                    (x,) = self._network("preview")(inputs)
+                place = segment.scaled(PATCH // PREVIEW_SCALE).within(Box(0, 0, *shape))
+                rows, columns = place.shape
+                target = out[place.top : place.bottom, place.left : place.right]
+                from_planes(x[0, :, :rows, :columns], target[:, :, : header.mode.colours])
+            return from_array(out, from_chunks(container.ancillary).upright().without(strip))
+
     def _encode(self, raster: Raster, level: int, strip: Collection[str], trace: Trace) -> bytes:
         size = (raster.width, raster.height)
         header = Header(*size, raster.mode, raster.bit_depth, level, self.bundle.model_id)
@@ -190,21 +232,10 @@ class Codec:
     def _decode(
         self, data: bytes | memoryview, region: Box | None, strip: Collection[str], trace: Trace
     ) -> Raster:
-        header = read_header(data)
-        self.limits.check_size(header.width, header.height)
-        image = Box(0, 0, header.height, header.width)
-        wanted = region or image
-        if wanted.within(image) != wanted or not wanted.area:
-            raise ValueError(f"the region is not within {header.width}x{header.height} pixels")
+        container = self._open(data, region)
+        header = container.header
+        wanted = region or Box(0, 0, header.height, header.width)
         grid = latent_box(header.width, header.height)
-        needed = wanted.outward(PATCH).grown(self.bundle.halo)
-        numbers = None if region is None else frozenset(n for n, _ in segments(needed, grid))
-        container = unpack(data, self.limits, numbers)
-        if header.model_id != self.bundle.model_id:
-            raise ModelMismatchError(
-                f"the file needs the model {header.model_id.hex()}, and the bundle "
-                f"{self.bundle.name} is {self.bundle.model_id.hex()}"
-            )
         self._check_memory(wanted.area * header.mode * header.bit_depth // 8)
         out = np.empty((*wanted.shape, header.mode), _SAMPLE_TYPES[header.bit_depth])
         if header.mode.has_alpha:
@@ -213,6 +244,25 @@ class Codec:
         self._read_colours(container, wanted, grid, out, trace)
         metadata = from_chunks(container.ancillary).upright().without(strip)
         return from_array(out, metadata)
+
+    def _open(self, data: bytes | memoryview, region: Box | None = None) -> Container:
+        """Read a file, or what of it a region needs, as `decode` does."""
+        header = read_header(data)
+        self.limits.check_size(header.width, header.height)
+        numbers = None
+        if region is not None:
+            if region.within(Box(0, 0, header.height, header.width)) != region or not region.area:
+                raise ValueError(f"the region is not within {header.width}x{header.height} pixels")
+            grid = latent_box(header.width, header.height)
+            needed = region.outward(PATCH).grown(self.bundle.halo)
+            numbers = frozenset(number for number, _ in segments(needed, grid))
+        container = unpack(data, self.limits, numbers)
+        if header.model_id != self.bundle.model_id:
+            raise ModelMismatchError(
+                f"the file needs the model {header.model_id.hex()}, and the bundle "
+                f"{self.bundle.name} is {self.bundle.model_id.hex()}"
+            )
+        return container
 
     def _read_colours(
         self, container: Container, wanted: Box, grid: Box, out: Samples, trace: Trace

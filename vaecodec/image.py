@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
@@ -126,9 +127,11 @@ def _is_deep_colour(image: Image.Image) -> bool:
     if image.mode.startswith("I"):
         return False
     arguments = [tile[3] for tile in getattr(image, "tile", ())]
-    deep = any(";16" in str(argument) for argument in arguments)
-    if image.format == "PPM":  # which says its greatest sample
-        deep = any(isinstance(argument, tuple) and argument[-1] > 255 for argument in arguments)
+    if image.format == "PPM":  # where an argument is the greatest sample
+        found = [cast("tuple[Any, ...]", a)[-1] for a in arguments if isinstance(a, tuple)]
+        deep = any(greatest > 255 for greatest in found)
+    else:
+        deep = any(";16" in str(argument) for argument in arguments)
     if not deep:
         return False
     if image.format not in _DEEP_FORMATS:

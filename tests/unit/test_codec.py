@@ -414,3 +414,30 @@ def test_alpha_of_a_region(base: Codec):
     image[:, :, 3] = np.arange(1120) % 256
     region = np.asarray(base.decode(base.encode(image), region=Box(5, 1000, 30, 1100)))
     np.testing.assert_array_equal(region[:, :, 3], image[5:30, 1000:1100, 3])
+
+
+# Previews
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_a_preview_is_near_the_means_of_what_is_decoded(base: Codec, mode: str):
+    image = photograph(333, 222).convert(mode)
+    if mode == "RGBA":
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    data = base.encode(image, quality=50)
+    preview = base.preview(data).to_pillow()
+    assert (preview.mode, preview.size) == (mode, (42, 28))
+    # The last row and column of squares are cut off by the image's edge.
+    decoded = base.decode_raster(data).read()[:216, :328]
+    means = decoded.reshape(27, 8, 41, 8, -1).mean((1, 3)).round().astype(np.uint8)
+    shown = np.asarray(preview).reshape(28, 42, -1)[:27, :41]
+    assert psnr_db(means, shown) > 38
+    if mode == "RGBA":
+        np.testing.assert_allclose(means[..., 3].astype(int), shown[..., 3], atol=1)
+
+
+def test_a_preview_of_several_segments(base: Codec, wide: tuple[np.ndarray, bytes]):
+    preview = base.preview(wide[1]).read()
+    assert preview.shape == (133, 140, 3)
+    means = wide[0][:1056].reshape(132, 8, 140, 8, 3).mean((1, 3)).round().astype(np.uint8)
+    assert psnr_db(means, preview[:132]) > 38

@@ -47,6 +47,10 @@ def decompress(
             help="Decode this rectangle alone: left, top, width and height in pixels.",
         ),
     ] = None,
+    scale: Annotated[
+        int,
+        typer.Option("--scale", metavar="1|8", help="8 gives a small preview, an eighth the size."),
+    ] = 1,
     strip: Strip = "",
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
@@ -70,6 +74,7 @@ def decompress(
     check_json(target, as_json=as_json)
     left_out = stripped(strip)
     box = _parse_region(region)
+    _check_scale(scale, box, original)
     limits = chosen_limits(max_pixels, max_memory)
     check_target(target, force=force, source=source)
 
@@ -94,7 +99,10 @@ def decompress(
     codec = Codec(chosen, limits=limits)
     start = time.perf_counter()
     with about(source):
-        image = codec.decode_raster(data, region=box, strip=left_out)
+        if scale > 1:
+            image = codec.preview(data, strip=left_out)
+        else:
+            image = codec.decode_raster(data, region=box, strip=left_out)
     seconds = time.perf_counter() - start
     fidelity = None if reference is None else fidelity_db(reference, image)
     write(target, write_image(image, suffix), force=force)
@@ -127,6 +135,15 @@ def _parse_region(text: str | None) -> Box | None:
         )
     left, top, width, height = (int(part) for part in found.groups())
     return Box(top, left, top + height, left + width)
+
+
+def _check_scale(scale: int, box: Box | None, original: str | None) -> None:
+    if scale not in (1, 8):
+        raise typer.BadParameter(f"{scale} is neither 1 nor 8", param_hint="--scale")
+    if scale > 1 and (box or original):
+        raise typer.BadParameter(
+            "a preview is of the whole image, and has no original", param_hint="--scale"
+        )
 
 
 def _check_region(box: Box, header: Header) -> None:
