@@ -25,3 +25,32 @@ TINY_RECIPE = {
         "validate_every": 10,
     },
 }
+
+STIRRED = ("head.weight", "mean.weight", "scale.weight", "log_scale", "shift")
+"""Parameters that start at zero: left there, half of each graph would go untested."""
+
+
+def make_tiny_bundle(folder: Path) -> Path:
+    """Write a bundle whose linear path fits a sample photograph, and whose networks are random."""
+    from export.bundle import write_bundle
+    from export.data import Crops
+    from export.recipe import Recipe
+    from export.train import start
+
+    recipe = Recipe.from_dict(TINY_RECIPE)
+    crops = Crops([SAMPLES / "astronaut-sign.jpg"], recipe.training.crop, 2, seed=0)
+    state = start(recipe, crops, None)
+    _stir(state.model)
+    write_bundle(state.model, folder, "tiny", {"version": "test", "licence": "Apache-2.0"})
+    return folder
+
+
+def _stir(model) -> None:
+    """Give what starts at zero some other value."""
+    import torch
+
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(STIRRED):
+                parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
