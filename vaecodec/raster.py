@@ -204,6 +204,12 @@ def unreadable(error: Exception) -> ImageError:
     return ImageError(f"the image cannot be read: {str(error) or type(error).__name__}")
 
 
+def other_size(stored: tuple[int, int], expected: tuple[int, int]) -> ImageError:
+    """Return the error for an image whose file has another width and height than it claimed."""
+    said = f"{stored[0]}x{stored[1]} pixels where {expected[0]}x{expected[1]} were expected"
+    return ImageError(f"the image cannot be read: it has {said}")
+
+
 def _to_plain(image: Image.Image) -> tuple[Image.Image | Samples, str]:
     """Return the image in a mode that the format has, and what there is to say about it.
 
