@@ -21,7 +21,7 @@ from export.dyadic import ACTIVATION_MAX, ACTIVATION_STEPS, EXACT_STEPS, WEIGHT_
 from export.fixed_point import evaluate
 from export.model import MEAN_MAX, MEAN_STEPS, Model
 from export.onnx_graph import Array
-from vaecodec.bundle import PASSES, Bundle, find_bundle
+from vaecodec.bundle import PASSES, PATCH, Bundle, find_bundle
 from vaecodec.entropy import SymbolModels
 from vaecodec.errors import VaecodecError
 from vaecodec.image import read_image
@@ -75,6 +75,7 @@ def verify(folder: Path, images: list[Path]) -> Iterator[Finding]:
     planes = [_read_planes(path) for path in images]
     real = [_latents(model, x, level) for x in planes for level in LEVELS]
     yield _attempt("ONNX against PyTorch", partial(_transforms, bundle, model, planes))
+    yield _attempt("halo", partial(_halo, bundle))
     yield _attempt("exact graphs against PyTorch", partial(_prior, bundle, model, real))
     yield _attempt("exact graphs, real input", partial(_exact, bundle, real))
     yield _attempt("exact graphs, adversarial input", partial(_exact, bundle, _adversarial(model)))
@@ -207,6 +208,34 @@ def _transforms(bundle: Bundle, model: Model, planes: list[Array]) -> str:
     if any(worst[name] > limit for name, limit in limits.items()):
         raise ValueError(f"they differ by {detail}")
     return f"they differ by at most {detail} (z is rounded in one of them)"
+
+
+def _halo(bundle: Bundle) -> str:
+    """Transform noise whole, and its middle with no more around it than the halo."""
+    rng = np.random.default_rng(0)
+    side, halo = 2 * bundle.halo + 4, bundle.halo
+    large = Box(0, 0, side + 8, side + 8)
+    part = Box(4, 4, side + 4, side + 4)
+    kept = part.grown(-halo)
+    scalars = scalar_inputs(LEVELS[-1])
+    y_hat = rng.normal(0, 3, (1, bundle.latent_channels, *large.shape)).astype(np.float32)
+    x = rng.random((1, 3, *large.scaled(PATCH).shape), np.float32)
+    worst: list[float] = []
+    for graph, name, values, scales in (
+        ("decoder.onnx", "y_hat", y_hat, (1, PATCH)),
+        ("encoder.onnx", "x", x, (PATCH, 1)),
+    ):
+        of, to = scales
+        rows, columns = part.scaled(of).slices(large.scaled(of))
+        (whole,) = _run(bundle, graph, {name: values, **scalars})
+        (alone,) = _run(bundle, graph, {name: values[:, :, rows, columns], **scalars})
+        rows, columns = kept.scaled(to).slices(large.scaled(to))
+        inner = kept.scaled(to).slices(part.scaled(to))
+        difference = whole[:, :, rows, columns] - alone[:, :, *inner]
+        worst.append(float(np.abs(difference).max()))
+    if worst[0] > PIXEL_TOLERANCE or worst[1] > LATENT_TOLERANCE:
+        raise ValueError(f"{halo} latents are too few: x_hat moves by {worst[0]}, y by {worst[1]}")
+    return f"{halo} latents: x_hat moves by {worst[0]:.2g}, y by {worst[1]:.2g}"
 
 
 @torch.no_grad()

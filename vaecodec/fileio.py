@@ -141,6 +141,8 @@ def check_output(target: Path, name: str, *, force: bool) -> None:
         raise OutputError(f"cannot write {name}: it names a folder")
     if not folder_exists:
         raise OutputError(f"cannot write {name}: there is no folder {target.parent}")
+    if not os.access(target.parent, os.W_OK):
+        raise OutputError(f"cannot write {name}: the folder {target.parent} is read-only")
     if not exists or _is_stream(target):
         return
     if target.is_dir():
@@ -158,12 +160,13 @@ def _replace(target: Path, data: bytes) -> None:
     try:
         # "x" refuses to follow a link planted under this name, and leaves the mode to the umask.
         with temporary.open("xb") as file:
+            # What is replaced lends its permissions, before there is anything to read.
+            with contextlib.suppress(FileNotFoundError):
+                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
             file.write(data)
             file.flush()
             # Without this a power cut could keep the rename and lose the content.
             os.fsync(file.fileno())
-        with contextlib.suppress(FileNotFoundError):  # what is replaced lends its permissions
-            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         os.replace(temporary, target)
     except BaseException:  # an interrupt must not leave the file behind either
         with contextlib.suppress(OSError):
