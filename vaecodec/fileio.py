@@ -43,7 +43,7 @@ def read_bytes(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) ->
         raise InputError(f"cannot read {name}: {_reason(error)}") from error
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes, *, force: bool = False) -> None:
+def write_atomic(path: str | os.PathLike[str], data: bytes | memoryview, *, force: bool = False) -> None:
     """Write a file so that its path holds either the old content or all of the new.
 
     The bytes go to a temporary file in the same folder, which is then renamed. A symbolic link
@@ -71,7 +71,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, *, force: bool = Fal
         raise OutputError(f"cannot write {name}: {_reason(error)}") from error
 
 
-def write_stdout(data: bytes) -> None:
+def write_stdout(data: bytes | memoryview) -> None:
     """Write binary data to standard output.
 
     Raises:
@@ -153,7 +153,7 @@ def check_output(target: Path, name: str, *, force: bool) -> None:
         raise OutputExistsError(f"{name} exists already; --force replaces it")
 
 
-def _replace(target: Path, data: bytes) -> None:
+def _replace(target: Path, data: bytes | memoryview) -> None:
     """Put `data` in a temporary file beside `target`, then rename it."""
     # The name is short and does not contain the target's, which may be as long as names can be.
     temporary = target.with_name(f".vaecodec-{secrets.token_hex(8)}.tmp")

@@ -85,7 +85,7 @@ def check_suffix(suffix: str) -> str:
     return name
 
 
-def write_image(raster: Raster, suffix: str) -> bytes:
+def write_image(raster: Raster, suffix: str) -> bytes | memoryview:
     """Return an image as a file of the format that a suffix stands for, metadata included.
 
     Lossless where the format allows it, at a high quality elsewhere.
@@ -115,7 +115,7 @@ def write_image(raster: Raster, suffix: str) -> bytes:
         hint = " (metadata that does not fit can be left out: --strip all)" if metadata else ""
         reason = str(error) or type(error).__name__
         raise ImageError(f"the image cannot be written as {suffix}: {reason}{hint}") from error
-    return buffer.getvalue()
+    return buffer.getbuffer()  # which is no second copy
 
 
 def _is_deep_colour(image: Image.Image) -> bool:

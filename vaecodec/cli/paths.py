@@ -64,7 +64,7 @@ def check_target(target: str, *, force: bool, source: str = STREAM) -> None:
     check_output(path, target, force=force)
 
 
-def write(target: str, data: bytes, *, force: bool) -> None:
+def write(target: str, data: bytes | memoryview, *, force: bool) -> None:
     """Write to a file or standard output.
 
     Raises:
