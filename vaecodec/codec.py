@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaecodec.alpha import average_plane, pack_plane, unpack_plane
-from vaecodec.bundle import HYPER_STRIDE, PATCH, PREVIEW_SCALE, Bundle, find_bundle
+from vaecodec.bundle import PATCH, PREVIEW_SCALE, Bundle, find_bundle
 from vaecodec.container import Container, Header, pack, read_header, unpack
 from vaecodec.errors import ModelMismatchError
-from vaecodec.latents import LatentCoder
+from vaecodec.latents import LatentCoder, pad_latents
 from vaecodec.limits import DEFAULT_LIMITS, Limits
 from vaecodec.metadata import attach, from_chunks, to_chunks
-from vaecodec.raster import Raster, Samples, from_array, from_pillow, from_planes, to_planes
+from vaecodec.raster import Raster, Samples, as_raster, from_array, from_planes, to_planes
 from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
 from vaecodec.runtime import Network, load_onnxruntime, memory_errors, scalar_inputs
 from vaecodec.segments import TILE_PIXELS, Box, latent_box, segments, tiles
@@ -89,7 +89,7 @@ class Codec:
             ValueError: `quality` is out of range.
         """
         level = level_of_quality(quality)
-        raster = _to_raster(image)
+        raster = as_raster(image)
         self.limits.check_size(raster.width, raster.height)
         self._check_memory(raster.width * raster.height * raster.mode * raster.bit_depth // 8)
         with memory_errors():
@@ -225,7 +225,7 @@ class Codec:
 
     def _write_segment(self, y: NDArray[np.float32], level: int, trace: Trace) -> bytes:
         with trace.stage("analysis"):
-            inputs = {"y": _pad_latents(y), **scalar_inputs(level)}
+            inputs = {"y": pad_latents(y), **scalar_inputs(level)}
             gained, z = self._network("hyper")(inputs)
         return self._latents.write(gained, z, y.shape[2:], level, trace)
 
@@ -307,24 +307,6 @@ class Codec:
             model = self.bundle.read(f"{name}.onnx")
             self._networks[name] = Network(model, self._device, self._threads)
         return self._networks[name]
-
-
-def _to_raster(image: Image.Image | Samples | Raster) -> Raster:
-    if isinstance(image, Raster):
-        return image
-    if isinstance(image, Image.Image):
-        return from_pillow(image)
-    if isinstance(image, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
-        return from_array(image)
-    raise TypeError(
-        f"image must be a PIL image, as Image.open gives, or an array, not {type(image)}"
-    )
-
-
-def _pad_latents(y: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Repeat the last row and column up to multiples of the hyper-latent's stride."""
-    bottom, right = (-side % HYPER_STRIDE for side in y.shape[2:])
-    return np.pad(y, ((0, 0), (0, 0), (0, bottom), (0, right)), mode="edge")
 
 
 def _read_alpha(container: Container, wanted: Box, grid: Box, out: Samples) -> None:

@@ -43,7 +43,9 @@ def read_bytes(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) ->
         raise InputError(f"cannot read {name}: {_reason(error)}") from error
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes | memoryview, *, force: bool = False) -> None:
+def write_atomic(
+    path: str | os.PathLike[str], data: bytes | memoryview, *, force: bool = False
+) -> None:
     """Write a file so that its path holds either the old content or all of the new.
 
     The bytes go to a temporary file in the same folder, which is then renamed. A symbolic link

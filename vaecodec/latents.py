@@ -81,3 +81,9 @@ class LatentCoder:
     def _z_scale_index(self, level: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Return the scale index of every hyper-latent ``(1, Nz, h, w)``, flat."""
         return np.repeat(self._z_row(level), shape[2] * shape[3])
+
+
+def pad_latents(y: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Repeat the last row and column up to multiples of the hyper-latent's stride."""
+    bottom, right = (-side % HYPER_STRIDE for side in y.shape[2:])
+    return np.pad(y, ((0, 0), (0, 0), (0, bottom), (0, right)), mode="edge")

@@ -133,6 +133,24 @@ class Raster:
         return Image.fromarray(samples[:, :, 0] if self.mode is Mode.GREY else samples)
 
 
+def as_raster(image: Image.Image | Samples | Raster) -> Raster:
+    """Take what an encoder is given.
+
+    Raises:
+        ImageError: it is an image or array of a kind that has no place here.
+        TypeError: it is neither.
+    """
+    if isinstance(image, Raster):
+        return image
+    if isinstance(image, Image.Image):
+        return from_pillow(image)
+    if isinstance(image, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return from_array(image)
+    raise TypeError(
+        f"image must be a PIL image, as Image.open gives, or an array, not {type(image)}"
+    )
+
+
 def turned(samples: Samples, orientation: int) -> Samples:
     """Return stored samples ``(h, w, c)``, turned upright by their orientation, 1 to 8."""
     if orientation in _SWAPPED:
