@@ -62,7 +62,10 @@ def unpack_plane(payload: bytes, shape: tuple[int, int], bit_depth: int) -> Plan
 
 
 def average_plane(plane: Plane, side: int) -> Plane:
-    """Return the rounded means over squares of `side` pixels; the last ones may be less."""
+    """Return the rounded means over squares of `side` pixels.
+
+    The last row and column are repeated where squares reach beyond them.
+    """
     edges = [(0, -length % side) for length in plane.shape]
     padded = np.pad(plane, edges, mode="edge").astype(np.float32)
     rows, columns = (length // side for length in padded.shape)

@@ -14,7 +14,7 @@ from vaecodec.container import MAGIC, Mode
 from vaecodec.deep import read_deep, write_deep
 from vaecodec.errors import ImageError, VaecodecError
 from vaecodec.limits import DEFAULT_LIMITS, Limits
-from vaecodec.metadata import image_orientation, read_metadata, save_options
+from vaecodec.metadata import Metadata, image_orientation, read_metadata, save_options
 from vaecodec.raster import Raster, from_array, from_pillow, turned, unreadable
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -61,7 +61,7 @@ def read_image(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Raster:
             # A tile inside a file may claim more pixels than the image has.
             Image.MAX_IMAGE_PIXELS = limits.max_pixels
             return from_pillow(image)
-        except VaecodecError:
+        except (VaecodecError, MemoryError):
             raise
         except UnidentifiedImageError as error:
             raise ImageError(
@@ -107,12 +107,13 @@ def write_image(raster: Raster, suffix: str) -> bytes | memoryview:
         raise ImageError(f"{name} files hold no alpha: write .png or .tif instead")
     image = raster.to_pillow()
     buffer = io.BytesIO()
-    with _pillow_without_limits():
-        metadata = save_options(raster.metadata, name)
     try:
+        with _pillow_without_limits():  # which reads EXIF anew for a TIFF
+            metadata = save_options(raster.metadata, name)
         image.save(buffer, format=name, **(_SAVE_OPTIONS.get(name, {}) | metadata))
     except Exception as error:  # each of Pillow's writers refuses in its own way
-        hint = " (metadata that does not fit can be left out: --strip all)" if metadata else ""
+        some = raster.metadata != Metadata()
+        hint = " (metadata that does not fit can be left out: --strip all)" if some else ""
         reason = str(error) or type(error).__name__
         raise ImageError(f"the image cannot be written as {suffix}: {reason}{hint}") from error
     return buffer.getbuffer()  # which is no second copy

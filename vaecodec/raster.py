@@ -7,29 +7,26 @@ bits); where that changes more than the storage, a notice says so.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image
 
 from vaecodec.alpha import fill_hidden
 from vaecodec.bundle import PATCH
 from vaecodec.container import Mode
 from vaecodec.errors import ImageError
 from vaecodec.metadata import Metadata, image_orientation, read_metadata
+from vaecodec.pillow_modes import DEEP_GREY, TO_SRGB, to_plain
 from vaecodec.segments import Box
 
 Samples = NDArray[np.uint8 | np.uint16]
 
 _PLAIN = {"L": Mode.GREY, "LA": Mode.GREY_ALPHA, "RGB": Mode.RGB, "RGBA": Mode.RGB_ALPHA}
-_DEEP_GREY = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 # Cameras append previews and gain maps to a JPEG, which Pillow then calls MPO. Its first frame is
 # the photograph that every other program shows.
 _FIRST_FRAME_FORMATS = frozenset({"MPO"})
-_BECOMES_ALPHA = frozenset({"1", "L", "P", "RGB"}) | _DEEP_GREY
 _DTYPES = {8: np.uint8, 16: np.uint16}
 
 # How a stored image is turned upright, by its EXIF orientation: rows and columns change places,
@@ -198,7 +195,7 @@ def from_pillow(image: Image.Image) -> Raster:
         if 0 in image.size:
             raise ImageError(f"the image is empty: it has {image.width}x{image.height} pixels")
         image.load()
-        plain, notice = _to_plain(image)
+        plain, notice = to_plain(image)
     except ImageError:
         raise
     except Exception as error:  # on damage Pillow's readers raise whatever they run into
@@ -210,9 +207,9 @@ def from_pillow(image: Image.Image) -> Raster:
     if isinstance(plain, np.ndarray):
         raster = from_array(turned(plain, orientation), metadata)
         return replace(raster, notices=notices)
-    if plain.mode in _DEEP_GREY:
+    if plain.mode in DEEP_GREY:
         return Raster(plain, Mode.GREY, 16, metadata, orientation, notices)
-    if image.mode in _TO_SRGB:  # whose profile was that of other colours
+    if image.mode in TO_SRGB:  # whose profile was that of other colours
         metadata = metadata.without(("icc",))
     return Raster(plain, _PLAIN[plain.mode], 8, metadata, orientation, notices)
 
@@ -226,76 +223,6 @@ def other_size(stored: tuple[int, int], expected: tuple[int, int]) -> ImageError
     """Return the error for an image whose file has another width and height than it claimed."""
     said = f"{stored[0]}x{stored[1]} pixels where {expected[0]}x{expected[1]} were expected"
     return ImageError(f"the image cannot be read: it has {said}")
-
-
-def _to_plain(image: Image.Image) -> tuple[Image.Image | Samples, str]:
-    """Return the image in a mode that the format has, and what there is to say about it.
-
-    Pillow has no mode for 16-bit grey with alpha, which is an array.
-    """
-    mode = image.mode
-    if mode in _BECOMES_ALPHA and image.has_transparency_data:
-        # In a palette, or as one colour that is transparent.
-        notice = "its transparency is stored as an alpha channel"
-        if mode in _DEEP_GREY:
-            return _to_deep_alpha(image), notice
-        return image.convert("LA" if mode in ("1", "L") else "RGBA"), notice
-    if mode in _PLAIN or mode in _DEEP_GREY:
-        return image, ""
-    if mode in _CONVERTED:
-        target, notice = _CONVERTED[mode]
-        return image.convert(target), notice
-    if mode in _TO_SRGB:
-        return _to_srgb(image), f"its {mode} colours were converted to sRGB"
-    if mode == "I":
-        return _to_deep_grey(image), ""
-    if mode == "F":
-        raise ImageError("the image has floating-point samples: convert it to 16 bits first")
-    raise ImageError(f"the image has Pillow's mode {mode}: convert it to RGB first")
-
-
-_CONVERTED = {
-    "1": ("L", "black and white is stored as grey"),
-    "P": ("RGB", "its palette is stored as RGB"),
-    "PA": ("RGBA", "its palette is stored as RGB with alpha"),
-    "La": ("LA", ""),
-    "RGBa": ("RGBA", ""),
-    "RGBX": ("RGB", ""),
-    "YCbCr": ("RGB", ""),
-    "HSV": ("RGB", "its HSV colours were converted to RGB"),
-}
-_TO_SRGB = frozenset({"CMYK", "LAB"})
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """Convert CMYK through its profile, or by Pillow's formula where it has none, and Lab."""
-    cms = cast("Any", ImageCms)  # whose types are incomplete
-    profile = image.info.get("icc_profile")
-    try:
-        if image.mode == "LAB":
-            source = cms.createProfile("LAB")
-        elif profile:
-            source = cms.ImageCmsProfile(io.BytesIO(profile))
-        else:
-            return image.convert("RGB")
-        return cms.profileToProfile(image, source, cms.createProfile("sRGB"), outputMode="RGB")
-    except (cms.PyCMSError, OSError):  # the profile is damaged, or one of other colours
-        return image.convert("RGB")
-
-
-def _to_deep_grey(image: Image.Image) -> Image.Image:
-    """Convert 32-bit samples, as Pillow reads some 16-bit files."""
-    low, high = cast("tuple[int, int]", image.getextrema())
-    if low < 0 or high > 65_535:
-        raise ImageError("the image has 32 bits per sample: convert it to 16 bits first")
-    return Image.fromarray(np.asarray(image).astype(np.uint16))
-
-
-def _to_deep_alpha(image: Image.Image) -> Samples:
-    """Return 16-bit grey, one shade of which is transparent, as ``(h, w, 2)``."""
-    grey = np.asarray(image).astype(np.uint16)
-    shade = cast("dict[str, Any]", image.info)["transparency"]
-    return np.dstack((grey, np.where(grey == shade, 0, 65_535).astype(np.uint16)))
 
 
 def to_planes(samples: Samples) -> NDArray[np.float32]:

@@ -22,6 +22,8 @@ SEGMENT = SEGMENT_PIXELS // PATCH
 TILE_ROWS, TILE_COLUMNS = SEGMENT, 2 * SEGMENT
 """Latents of a tile of a large image: its halo then costs a quarter more time, and its activations
 take some 600 MB, whatever the size of the image."""
+_MARGIN = 8
+"""Latents that a halo may have, more or less."""
 TILE_PIXELS = TILE_ROWS * TILE_COLUMNS * PATCH**2
 """Pixels of such a tile, its halo left aside."""
 
@@ -98,9 +100,10 @@ def segments(area: Box, latents: Box) -> Iterator[tuple[int, Box]]:
 def tiles(area: Box) -> list[Box]:
     """Return the tiles that cover a part of an image, in latents, in raster order.
 
-    What fits into a tile is one, wherever it lies. Otherwise tiles begin where segments do.
+    What fits into a tile is one, wherever it lies. Otherwise tiles begin where segments do. A
+    margin counts, so that long strips, which are mostly halo, are cut too.
     """
-    if area.area <= TILE_ROWS * TILE_COLUMNS:
+    if area.grown(_MARGIN).area <= Box(0, 0, TILE_ROWS, TILE_COLUMNS).grown(_MARGIN).area:
         return [area]
     return list(_cut(area, TILE_ROWS, TILE_COLUMNS))
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from vaecodec.errors import RuntimeUnavailableError
-from vaecodec.metrics import bd_rate, bpp, clean_curve, mse, psnr_db
+from vaecodec.metrics import bd_rate, bpp, clean_curve, fidelity_db, mse, psnr_db
+from vaecodec.raster import from_array
 
 ANCHOR = [(0.1, 27.0), (0.2, 29.5), (0.45, 32.5), (0.9, 36.0), (1.9, 40.5)]
 TEST = [(0.07, 26.0), (0.2, 30.0), (0.4, 32.0), (1.1, 37.5), (2.2, 41.5)]
@@ -28,6 +29,59 @@ def test_mse_of_images_is_over_all_channels():
     assert mse(one, other) == pytest.approx(expected)
 
 
+def test_sixteen_bits_by_hand():
+    one = np.array([0, 65_535, 300], np.uint16)
+    other = np.array([65_535, 0, 300], np.uint16)
+    assert mse(one, other) == pytest.approx(2 * 65_535**2 / 3)
+    assert psnr_db(one[:1], other[:1]) == pytest.approx(0, abs=1e-6)
+    assert psnr_db(one[2:], one[2:] + np.uint16(1)) == pytest.approx(96.3295, abs=1e-4)
+
+
+def test_both_depths_give_the_same_fidelity():
+    one, other = np.random.default_rng(0).integers(0, 256, (2, 11, 13, 3), np.uint8)
+    deep = [samples.astype(np.uint16) * 257 for samples in (one, other)]
+    assert psnr_db(*deep) == pytest.approx(psnr_db(one, other), rel=1e-6)
+
+
+def test_a_mean_over_many_pixels_is_exact():
+    """More of them than float32 counts, each off by one."""
+    one = np.zeros((5000, 4000), np.uint8)
+    assert mse(one, one + np.uint8(1)) == 1.0
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_fidelity_without_alpha_is_psnr(channels: int):
+    one, other = np.random.default_rng(0).integers(0, 256, (2, 11, 13, channels), np.uint8)
+    assert fidelity_db(from_array(one), from_array(other)) == psnr_db(one, other)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [2, 4])
+def test_fidelity_counts_the_colours_of_what_is_seen(channels: int, kind: type):
+    rng = np.random.default_rng(0)
+    one, other = rng.integers(1, 256, (2, 11, 13, channels), np.uint8).astype(kind)
+    one[:4, :, -1] = one[:, 6:, -1] = 0
+    other[:, :, -1] = one[:, :, -1]
+    colours = one[4:, :6, :-1], other[4:, :6, :-1]
+    assert fidelity_db(from_array(one), from_array(other)) == pytest.approx(psnr_db(*colours))
+
+
+def test_fidelity_of_what_nobody_sees():
+    one, other = np.random.default_rng(0).integers(0, 256, (2, 11, 13, 4), np.uint8)
+    one[:, :, -1] = 0
+    assert fidelity_db(from_array(one), from_array(other)) == math.inf
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 3), (7, 5, 4), (5, 7, 1), (5, 7)])
+def test_fidelity_of_different_kinds(shape: tuple[int, ...]):
+    one = from_array(np.ones((5, 7, 4), np.uint8))
+    for kind in (np.uint8, np.uint16):
+        with pytest.raises(ValueError, match="cannot compare"):
+            fidelity_db(one, from_array(np.ones(shape, kind)))
+    with pytest.raises(ValueError, match="cannot compare"):
+        fidelity_db(one, from_array(np.ones((5, 7, 4), np.uint16)))
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -35,6 +89,9 @@ def test_mse_of_images_is_over_all_channels():
         (samples(1, 2), samples(1, 2).reshape(2, 1)),
         (samples(), samples()),
         (samples(1), np.array([1.0])),
+        (samples(1), samples(1).astype(np.uint16)),
+        (np.array([1.0]), np.array([1.0])),
+        (np.array([1]), np.array([1])),
     ],
 )
 def test_what_cannot_be_compared(one: np.ndarray, other: np.ndarray):
