@@ -85,6 +85,15 @@ def test_verify_finds_a_prior_that_answers_otherwise(tiny_bundle: Path, tmp_path
     assert not outcome(folder)["known answer"]
 
 
+def test_verify_finds_a_halo_that_is_too_small(tiny_bundle: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text("utf-8"))
+    assert manifest["halo"] == 2
+    path.write_text(json.dumps(manifest | {"halo": 1}), "utf-8")
+    assert not outcome(folder)["halo"]
+
+
 def test_cost_is_that_of_the_layers(tiny_bundle: Path):
     """By hand, for 16 channels at 1/8 and 1/16, one block each, 32 latent channels."""
     linear, stem, down, head = 768 * 32 / 256, 192 * 16 / 64, 4 * 16 * 16 / 256, 16 * 32 / 256
@@ -112,7 +121,7 @@ def test_an_unproven_layer_is_not_exported(tmp_path: Path):
 def test_graphs_hold_nothing_of_their_maker(tiny_bundle: Path):
     manifest = json.loads((tiny_bundle / "manifest.json").read_text("utf-8"))
     graphs = [name for name in manifest["files"] if name.endswith(".onnx")]
-    assert len(graphs) == 8
+    assert len(graphs) == 9
     for name in graphs:
         data = (tiny_bundle / name).read_bytes()
         model = onnx.load_model_from_string(data)

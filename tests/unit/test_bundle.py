@@ -73,7 +73,7 @@ def test_a_missing_file_is_refused(copy: Path):
     "fields",
     [
         {"format": 1},
-        {"format": 3},
+        {"format": 99},
         {"passes": 0},
         {"passes": "four"},
         {"anchors": 32},
