@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -27,8 +28,21 @@ HYPER_STRIDE = 4
 """Latents per hyper-latent, along each side."""
 PREVIEW_SCALE = 8
 """Pixels per pixel of a preview, along each side."""
+DECODING_FILES = (
+    *(f"context_{index}.onnx" for index in range(PASSES)),
+    "decoder.onnx",
+    "prior.onnx",
+    "tables.npz",
+)
+"""The files that decide what a file decodes to, in the order of the model id."""
 MODELS = Path(__file__).parent / "models"
 _FIXED = {"passes": PASSES, "anchors": ANCHORS, "patch": PATCH, "hyper_stride": HYPER_STRIDE}
+
+# A user's bundle may be anybody's: what it claims is bounded before it is believed.
+_MANIFEST_BYTES = 2**20
+_FILE_BYTES = 2**31  # what ONNX can hold in one
+_MAXIMA = {"latent_channels": 4096, "hyper_channels": 4096, "halo": 64}
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,6 @@ class Bundle:
         hyper_channels: Nz of z.
         halo: latents beyond a tile that the transforms look at, on every side.
         files: sha256 in hexadecimal by file name.
-        decoding_files: those that decide what a file decodes to, in the order of their hash.
         known_answer: sha256 of the exact graphs' outputs on the known-answer input.
     """
 
@@ -54,13 +67,12 @@ class Bundle:
     hyper_channels: int
     halo: int
     files: dict[str, str]
-    decoding_files: tuple[str, ...]
     known_answer: str
 
     @property
     def model_id(self) -> bytes:
         """The 8 bytes by which a `.vaec` file names this bundle."""
-        return model_id({name: self.files[name] for name in self.decoding_files})
+        return model_id({name: self.files[name] for name in DECODING_FILES})
 
     def read(self, name: str) -> bytes:
         """Return the bytes of one file, which are those that the manifest was made for.
@@ -70,7 +82,7 @@ class Bundle:
             ModelMismatchError: its hash is another.
         """
         try:
-            data = (self.path / name).read_bytes()
+            data = _read_regular(self.path / name, _FILE_BYTES)
         except OSError as error:
             raise ModelNotFoundError(f"the bundle {self.path} has no readable {name}") from error
         if hashlib.sha256(data).hexdigest() != self.files.get(name):
@@ -137,27 +149,62 @@ def bundle_name(wanted: bytes) -> str | None:
 
 def _read_manifest(path: Path) -> Bundle:
     try:
-        fields = cast("dict[str, Any]", json.loads((path / MANIFEST).read_text("utf-8")))
+        fields = cast("dict[str, Any]", json.loads(_read_regular(path / MANIFEST, _MANIFEST_BYTES)))
         if fields["format"] != MANIFEST_FORMAT:
             raise ModelError(
                 f"the bundle {path} is of format {fields['format']}, not {MANIFEST_FORMAT}"
             )
         fixed = {name: fields[name] for name in _FIXED}
-        shapes = {name: int(fields[name]) for name in ("latent_channels", "hyper_channels", "halo")}
-        files = {str(name): str(digest) for name, digest in fields["files"].items()}
         bundle = Bundle(
             path=path,
-            name=str(fields["name"]),
-            version=str(fields["version"]),
-            files=files,
-            decoding_files=tuple(str(name) for name in fields["decoding_files"]),
-            known_answer=str(fields["known_answer"]),
-            **shapes,
+            name=_text(fields["name"]),
+            version=_text(fields["version"]),
+            latent_channels=_number(fields, "latent_channels"),
+            hyper_channels=_number(fields, "hyper_channels"),
+            halo=_number(fields, "halo"),
+            files={name: _digest(digest) for name, digest in fields["files"].items()},
+            known_answer=_text(fields["known_answer"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        named = tuple(fields["decoding_files"])
+    # RecursionError: lists within lists without end
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"the manifest of the bundle {path} is not valid: {error!r}") from error
-    if fixed != _FIXED:
+    if fixed != _FIXED or bundle.latent_channels % PASSES:
         raise ModelError(f"the bundle {path} is of another kind: {fixed}, not {_FIXED}")
-    if min(shapes.values()) < 1 or not set(bundle.decoding_files) <= set(files):
-        raise ModelError(f"the manifest of the bundle {path} is not valid")
+    if named != DECODING_FILES or not set(named) <= set(bundle.files):
+        raise ModelError(f"the manifest of the bundle {path} does not name the files that decode")
     return bundle
+
+
+def _read_regular(path: Path, limit: int) -> bytes:
+    """Return the bytes of a file that is one: no pipe that never opens, no device without end.
+
+    Raises:
+        OSError: it is none, cannot be read, or has more bytes than the limit.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file")
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size > limit:
+            raise OSError(f"{path} has more than {limit:,} bytes")
+        return file.read(limit)
+
+
+def _text(value: object) -> str:
+    """Return a text that a terminal shows as it is."""
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(f"{value!r} is no line of text")
+    return value
+
+
+def _number(fields: dict[str, Any], name: str) -> int:
+    value = fields[name]
+    if type(value) is not int or not 1 <= value <= _MAXIMA[name]:
+        raise ValueError(f"{name} is not a whole number from 1 to {_MAXIMA[name]}")
+    return value
+
+
+def _digest(value: object) -> str:
+    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+        raise ValueError(f"{value!r} is no sha256")
+    return value

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaecodec.alpha import average_plane, pack_plane, unpack_plane
-from vaecodec.bundle import PATCH, PREVIEW_SCALE, Bundle, find_bundle
+from vaecodec.bundle import HYPER_STRIDE, PATCH, PREVIEW_SCALE, Bundle, find_bundle
 from vaecodec.container import Container, Header, pack, read_header, unpack
 from vaecodec.errors import ModelMismatchError
 from vaecodec.latents import LatentCoder, pad_latents
@@ -180,7 +180,9 @@ class Codec:
                 y_hat = self._latents.read(payload, segment.shape, header.level, trace)
                 with trace.stage("synthesis"):
                     inputs = {"y_hat": y_hat, **scalar_inputs(header.level)}
-                    (x,) = self._network("preview")(inputs)
+                    rows, columns = (PATCH // PREVIEW_SCALE * side for side in segment.shape)
+                    expected = (np.float32, (1, 3, rows, columns))
+                    (x,) = self._network("preview")(inputs, expected, finite=False)
                 place = segment.scaled(PATCH // PREVIEW_SCALE).within(Box(0, 0, *shape))
                 rows, columns = place.shape
                 target = out[place.top : place.bottom, place.left : place.right]
@@ -219,14 +221,19 @@ class Codec:
         with trace.stage("image"):
             planes = to_planes(raster.read(seen.scaled(PATCH).within(raster.box)))
         with trace.stage("analysis"):
-            (y,) = self._network("encoder")({"x": planes, **scalar_inputs(level)})
+            sides = (side // PATCH for side in planes.shape[2:])
+            expected = (np.float32, (1, self.bundle.latent_channels, *sides))
+            (y,) = self._network("encoder")({"x": planes, **scalar_inputs(level)}, expected)
         rows, columns = tile.slices(seen)
         return y[:, :, rows, columns]
 
     def _write_segment(self, y: NDArray[np.float32], level: int, trace: Trace) -> bytes:
         with trace.stage("analysis"):
             inputs = {"y": pad_latents(y), **scalar_inputs(level)}
-            gained, z = self._network("hyper")(inputs)
+            shape = inputs["y"].shape
+            sides = (side // HYPER_STRIDE for side in shape[2:])
+            z_shape = (1, self.bundle.hyper_channels, *sides)
+            gained, z = self._network("hyper")(inputs, (np.float32, shape), (np.float32, z_shape))
         return self._latents.write(gained, z, y.shape[2:], level, trace)
 
     def _decode(
@@ -288,7 +295,9 @@ class Codec:
                 y_hat[:, :, *to] = decoded[number][:, :, *of]
             with trace.stage("synthesis"):
                 inputs = {"y_hat": y_hat, **scalar_inputs(header.level)}
-                (x_hat,) = self._network("decoder")(inputs)
+                # Latents that no image has may lead anywhere, which is no fault of the graph.
+                expected = (np.float32, (1, 3, *seen.scaled(PATCH).shape))
+                (x_hat,) = self._network("decoder")(inputs, expected, finite=False)
             with trace.stage("image"):
                 shared = tile.scaled(PATCH).within(wanted)
                 planes = x_hat[0][:, *shared.slices(seen.scaled(PATCH))]

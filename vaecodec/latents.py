@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecodec.bundle import HYPER_STRIDE, Bundle
-from vaecodec.entropy import SymbolModels, SymbolReader, SymbolWriter
+from vaecodec.entropy import RESIDUAL_MAX, SymbolModels, SymbolReader, SymbolWriter
+from vaecodec.errors import ModelError
 from vaecodec.prior import Prior
 from vaecodec.quantise import Quantiser
 from vaecodec.runtime import nearest_anchor
@@ -42,7 +43,12 @@ class LatentCoder:
             shape: rows and columns of `gained` that the image covers.
             level: 0 to 63 * 256.
             trace: gets times, and the bits that were estimated.
+
+        Raises:
+            ModelError: the bundle's graphs do not give what they should.
         """
+        if np.abs(z).max() > RESIDUAL_MAX:
+            raise ModelError("a graph of the bundle gives hyper-latents out of range")
         writer = SymbolWriter(self._models)
         with trace.stage("prior"):
             writer.add(z.reshape(-1).astype(np.int32), self._z_scale_index(level, z.shape))
@@ -61,6 +67,7 @@ class LatentCoder:
 
         Raises:
             FormatError: the payload is damaged, or not one of such a segment.
+            ModelError: the bundle's graphs do not give what they should.
         """
         reader = SymbolReader(self._models, payload)
         z_shape = (1, self._hyper_channels, *(-(-side // HYPER_STRIDE) for side in shape))

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from vaecodec.bundle import HYPER_STRIDE, PASSES, Bundle
 from vaecodec.entropy import RESIDUAL_MAX, SymbolReader, SymbolWriter
+from vaecodec.errors import ModelError
 from vaecodec.quantise import Quantiser
-from vaecodec.runtime import Network, Tensor, scalar_inputs
+from vaecodec.runtime import Expected, Network, Tensor, scalar_inputs
+from vaecodec.tables import SCALE_COUNT
 
 PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
 """Row and column in each 2x2 square of latents, by number."""
@@ -39,7 +41,9 @@ class Prior:
 
     def features(self, z_hat: NDArray[np.float32], level: int) -> Tensor:
         """Return features ``(1, P, 4h, 4w)`` from z_hat ``(1, Nz, h, w)``."""
-        (features,) = self._features({"z_hat": z_hat, **scalar_inputs(level)})
+        sides = (HYPER_STRIDE * side for side in z_hat.shape[2:])
+        expected = (np.float32, (1, None, *sides))
+        (features,) = self._features({"z_hat": z_hat, **scalar_inputs(level)}, expected)
         return features
 
     def write(
@@ -91,7 +95,7 @@ class Prior:
         digest.update(_value_bytes(features))
         for network in self._passes:
             inputs = {"features": features, "y_hat": y_hat.astype(np.float32)}
-            for output in network({**inputs, **scalar_inputs(level)}):
+            for output in network({**inputs, **scalar_inputs(level)}, *_of_a_pass(y_hat.shape)):
                 digest.update(_value_bytes(output))
         return digest.hexdigest()
 
@@ -100,14 +104,21 @@ class Prior:
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Return mean and scale index of what a pass codes, ``(4, M/4, h/2, w/2)`` each."""
         inputs = {"features": features, "y_hat": y_hat, **scalar_inputs(level)}
-        mean, scale = (
-            output.reshape(PASSES, -1, *output.shape[2:]) for output in self._passes[index](inputs)
-        )
+        outputs = self._passes[index](inputs, *_of_a_pass(y_hat.shape))
+        mean, scale = (output.reshape(PASSES, -1, *output.shape[2:]) for output in outputs)
+        if scale.max() >= SCALE_COUNT:
+            raise ModelError("a graph of the bundle gives scale indices out of range")
         for place, (row, column) in enumerate(PLACES):
             # Rows and columns of this place that the image covers: half of them, rounded up.
             scale[place, :, (shape[0] - row + 1) // 2 :] = 0
             scale[place, :, :, (shape[1] - column + 1) // 2 :] = 0
         return mean, scale
+
+
+def _of_a_pass(shape: tuple[int, ...]) -> tuple[Expected, Expected]:
+    """Return what a pass gives for latents of this shape: mean and scale index."""
+    halved = (*shape[:2], shape[2] // 2, shape[3] // 2)
+    return (np.float32, halved), (np.uint8, halved)
 
 
 def gather(y: NDArray[np.float32], index: int) -> NDArray[np.float32]:

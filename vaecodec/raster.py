@@ -255,9 +255,10 @@ def from_planes(planes: NDArray[np.float32], out: Samples) -> None:
         planes: ``(3, h, w)`` float32, nominally in [0, 1].
         out: ``(h, w, 1 or 3)`` uint8 or uint16; grey takes the mean of the three channels.
     """
-    if out.shape[2] == 1:
-        planes = planes.mean(axis=0, keepdims=True)
     top = np.iinfo(out.dtype).max
     # Truncation after +0.5 rounds half up. Unlike clip, fmax turns NaN into a number, so that
     # planes of any content give an image.
-    out[...] = np.fmin(np.fmax(planes * top + 0.5, 0), top).transpose(1, 2, 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if out.shape[2] == 1:
+            planes = planes.mean(axis=0, keepdims=True)
+        out[...] = np.fmin(np.fmax(planes * top + 0.5, 0), top).transpose(1, 2, 0)

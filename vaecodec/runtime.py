@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -17,6 +18,11 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 DEVICES = tuple(PROVIDERS)
 
 Tensor = NDArray[Any]
+Expected = tuple[type[np.generic], tuple[int | None, ...]]
+"""Type and shape of an output; a side that is None may be any."""
+
+# How a tensor names a file that holds its values: a key of 8 bytes, its length spelt in any way.
+_ELSEWHERE = re.compile(rb"[\x00\x08]location")
 
 
 class Network:
@@ -35,6 +41,8 @@ class Network:
             ModelError: the graph is not valid.
         """
         ort = load_onnxruntime(device)
+        if _ELSEWHERE.search(model):  # which ONNX Runtime would look for in the working directory
+            raise ModelError("a graph of the bundle keeps data outside of its file")
         options = ort.SessionOptions()
         options.log_severity_level = 4
         # An arena for each of a bundle's sessions would keep the peak of each: a third more in all.
@@ -53,15 +61,28 @@ class Network:
         self._session = session
         self._inputs: set[str] = {value.name for value in session.get_inputs()}
 
-    def __call__(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
-        """Run the graph; names that it does not take are passed over."""
+    def __call__(
+        self, inputs: Mapping[str, Tensor], *expected: Expected, finite: bool = True
+    ) -> list[Tensor]:
+        """Run the graph, and hold what it gives to what it should.
+
+        Args:
+            inputs: arrays by name; those that the graph does not take are passed over.
+            expected: type and shape of each output.
+            finite: whether infinities and NaN are refused, too.
+
+        Raises:
+            ModelError: the graph fails, or gives something else.
+        """
         fed = {name: value for name, value in inputs.items() if name in self._inputs}
         try:
-            return self._session.run(None, fed)
+            outputs = self._session.run(None, fed)
         except Exception as error:  # whose classes are private to ONNX Runtime
             if isinstance(error, MemoryError) or "alloc" in str(error):
                 raise MemoryError from error
             raise ModelError(f"a graph of the bundle failed: {error}") from error
+        _check_outputs(outputs, expected, finite=finite)
+        return outputs
 
 
 @contextmanager
@@ -79,6 +100,20 @@ def memory_errors() -> Generator[None]:
         raise InsufficientMemoryError(
             "this machine has not enough memory for an image of this size"
         ) from error
+
+
+def _check_outputs(outputs: list[Any], expected: tuple[Expected, ...], *, finite: bool) -> None:
+    if len(outputs) != len(expected):
+        raise ModelError(f"a graph of the bundle has {len(outputs)} outputs, not {len(expected)}")
+    for output, (kind, shape) in zip(outputs, expected, strict=True):
+        found: tuple[int, ...] = getattr(output, "shape", ())  # which lists have not
+        fits = len(found) == len(shape) and all(
+            wanted in (None, side) for side, wanted in zip(found, shape, strict=True)
+        )
+        if not fits or getattr(output, "dtype", None) != kind:
+            raise ModelError("a graph of the bundle gives another type or shape than it should")
+        if finite and not np.isfinite(output).all():
+            raise ModelError("a graph of the bundle gives infinities, or what is no number")
 
 
 def scalar_inputs(level: int) -> dict[str, Tensor]:

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 import zipfile
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,11 @@ from vaecodec.errors import ModelError
 FREQUENCY_BITS = 24
 FREQUENCY_SUM = 1 << FREQUENCY_BITS
 SCALE_COUNT = 64
+
+_NAMES = ("reach", "frequencies", "scales", "z_scale_index")
+_KINDS = (np.uint16, np.uint32, np.float64)
+# All frequencies there can be are 63 * (2 * 65,535 + 2) * 4 bytes: half of it.
+_MEMBER_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -71,18 +78,15 @@ def load_tables(data: bytes, hyper_channels: int) -> Tables:
     Raises:
         ModelError: something in it breaks the rules above.
     """
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            reach = arrays["reach"].astype(np.int64)
-            flat = arrays["frequencies"]
-            scales = arrays["scales"].astype(np.float64)
-            z_scale_index = arrays["z_scale_index"]
-    except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ModelError(f"the bundle's tables cannot be read: {error}") from error
-    if reach.shape != (SCALE_COUNT,) or scales.shape != (SCALE_COUNT,) or flat.dtype != np.uint32:
+    reach, flat, scales, z_scale_index = _read_arrays(data)
+    kinds = (reach.dtype, flat.dtype, scales.dtype)
+    if reach.shape != (SCALE_COUNT,) or scales.shape != (SCALE_COUNT,) or kinds != _KINDS:
         raise ModelError("the bundle's tables have the wrong shape or type")
+    reach = reach.astype(np.int64)
     if z_scale_index.shape != (ANCHORS, hyper_channels) or z_scale_index.dtype != np.uint8:
         raise ModelError("the bundle's tables of hyper-latents have the wrong shape or type")
+    if not (np.isfinite(scales).all() and (scales[1:] > 0).all()):
+        raise ModelError("the bundle's tables have scales that are none")
     if reach[0] != 0 or z_scale_index.min() < 1 or z_scale_index.max() >= SCALE_COUNT:
         raise ModelError("the bundle's tables use scale indices out of range")
     sizes = np.where(np.arange(SCALE_COUNT) > 0, 2 * reach + 2, 0)
@@ -93,3 +97,24 @@ def load_tables(data: bytes, hyper_channels: int) -> Tables:
         if table.min() < 1 or int(table.sum(dtype=np.int64)) != FREQUENCY_SUM:
             raise ModelError(f"the frequencies of scale index {i} do not sum to 2^24")
     return Tables(reach, frequencies, scales, z_scale_index)
+
+
+def _read_arrays(data: bytes) -> list[NDArray[Any]]:
+    """Return the arrays of the archive, whatever they are, but no objects: nothing is unpickled.
+
+    Raises:
+        ModelError: there is no such archive, or one that would take more memory than tables can.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return [_read_array(archive, f"{name}.npy") for name in _NAMES]
+    except Exception as error:  # on damage zipfile and NumPy raise whatever they run into
+        raise ModelError(f"the bundle's tables cannot be read: {error}") from error
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    size = archive.getinfo(name).file_size
+    if size > _MEMBER_BYTES:
+        raise ValueError(f"{name} has {size:,} bytes")
+    with warnings.catch_warnings(action="ignore"):  # NumPy's, of headers that are odd
+        return np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False)
