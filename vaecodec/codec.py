@@ -27,6 +27,8 @@ from vaecodec.segments import TILE_PIXELS, Box, latent_box, segments, tiles
 from vaecodec.trace import Trace
 
 _SAMPLE_TYPES = {8: np.uint8, 16: np.uint16}
+_AVERAGED_BYTES_PER_PIXEL = 8
+"""What alpha takes for a preview: 16-bit samples, a copy with whole squares, one as float32."""
 _TILE_BYTES_PER_PIXEL = 320
 """What a transform's activations take at their peak, by measurement, rounded up."""
 
@@ -169,6 +171,9 @@ class Codec:
             header, trace = container.header, trace or Trace()
             grid = latent_box(header.width, header.height)
             shape = Box(0, 0, header.height, header.width).outward(PREVIEW_SCALE).shape
+            if header.mode.has_alpha:
+                pixels = header.width * header.height
+                self.limits.check_memory_bytes(pixels * _AVERAGED_BYTES_PER_PIXEL)
             out = np.empty((*shape, header.mode), _SAMPLE_TYPES[header.bit_depth])
             if header.mode.has_alpha:
                 with trace.stage("alpha"):

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from vaecodec.codec import Codec
 from vaecodec.container import unpack
-from vaecodec.errors import CorruptError, InsufficientMemoryError, VaecodecError
+from vaecodec.errors import CorruptError, InsufficientMemoryError, LimitError, VaecodecError
+from vaecodec.limits import Limits
 from vaecodec.raster import from_array
 
 ROOT = Path(__file__).parents[2]
@@ -142,6 +143,19 @@ def test_a_claim_of_the_largest_image_costs_nothing(name: str):
         assert not isinstance(caught.value, InsufficientMemoryError)
     assert campaign._peak_bytes() - before < 2**27
     assert time.perf_counter() - start < SECONDS
+
+
+def test_a_preview_keeps_to_the_limit_on_memory():
+    """Of alpha it holds all, to take means of it."""
+    for memory, refused in ((67 * 50 * 8, False), (67 * 50 * 8 - 1, True)):
+        limits = Limits(max_memory_bytes=memory)
+        codec = Codec(oracle.GOLDEN / "bundle", threads=1, limits=limits)
+        assert codec.preview(goldens()["grey"]).width == 9
+        if refused:
+            with pytest.raises(LimitError, match="memory"):
+                codec.preview(goldens()["grey-alpha"])
+        else:
+            assert codec.preview(goldens()["grey-alpha"]).width == 9
 
 
 # The mutations.
