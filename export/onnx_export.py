@@ -184,10 +184,7 @@ class _Writer:
 
     def decoder(self) -> Graph:
         g, g_s, arch = Graph("decoder"), self.model.g_s, self.model.arch
-        y_hat = g.input("y_hat", np.float32, ("n", arch.latent, "h", "w"))
-        level = g.input("level", np.float32, ())
-        gain = self._interpolate(g, "log_inverse_gain", self.model.log_inverse_gain, level)
-        y = g.op("Mul", y_hat, g.op("Exp", gain))
+        y, level = self._ungained(g)
         unit = g.constant("g_s.latent_unit", _array(g_s.latent_unit))
         t = self._conv(g, g.op("Mul", y, unit), g_s.stem)
         t = self._blocks(g, self._modulate(g, t, g_s.level_16, level), g_s.blocks_16)
@@ -205,13 +202,17 @@ class _Writer:
         g.output(x_hat, "x_hat", np.float32, ("n", 3, "16h", "16w"))
         return g
 
+    def _ungained(self, g: Graph) -> tuple[str, str]:
+        """Declare the inputs of a synthesis; return y_hat after the inverse gain, and the level."""
+        y_hat = g.input("y_hat", np.float32, ("n", self.model.arch.latent, "h", "w"))
+        level = g.input("level", np.float32, ())
+        gain = self._interpolate(g, "log_inverse_gain", self.model.log_inverse_gain, level)
+        return g.op("Mul", y_hat, g.op("Exp", gain)), level
+
     def preview(self) -> Graph:
         """The linear path alone, its kernels averaged: means need no more, and see no neighbour."""
         g, g_s, arch = Graph("preview"), self.model.g_s, self.model.arch
-        y_hat = g.input("y_hat", np.float32, ("n", arch.latent, "h", "w"))
-        level = g.input("level", np.float32, ())
-        gain = self._interpolate(g, "log_inverse_gain", self.model.log_inverse_gain, level)
-        y = g.op("Mul", y_hat, g.op("Exp", gain))
+        y, _ = self._ungained(g)
         side = PATCH // PREVIEW_SCALE
         shape = (3, side, PREVIEW_SCALE, side, PREVIEW_SCALE, arch.latent)
         kernels = _array(g_s.linear).reshape(shape).mean(axis=(2, 4)).reshape(-1, arch.latent, 1, 1)
