@@ -74,6 +74,8 @@ def compress(
     data = read_bytes(source, limits)
     with about(source):
         image = read_image(data, limits)
+    input_bytes = len(data)
+    del data  # which may be as large as the image is
     if not quiet:
         for notice in image.notices:
             note(f"{source}: {notice}")
@@ -96,7 +98,7 @@ def compress(
         summary = {
             "input": source,
             "output": target,
-            "input_bytes": len(data),
+            "input_bytes": input_bytes,
             "output_bytes": len(coded),
             "width": header.width,
             "height": header.height,
@@ -109,6 +111,6 @@ def compress(
         fidelity = "" if psnr_db is None else f"{psnr_db:.2f} dB, "
         note(
             f"{source} -> {target}: {len(coded):,} bytes "
-            f"({100 * len(coded) / len(data):.1f}% of {len(data):,}), "
+            f"({100 * len(coded) / input_bytes:.1f}% of {input_bytes:,}), "
             f"{rate:.3f} bpp, {fidelity}{seconds:.2f} s"
         )
