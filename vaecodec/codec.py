@@ -171,11 +171,10 @@ class Codec:
             header, trace = container.header, trace or Trace()
             grid = latent_box(header.width, header.height)
             shape = Box(0, 0, header.height, header.width).outward(PREVIEW_SCALE).shape
+            out = np.empty((*shape, header.mode), _SAMPLE_TYPES[header.bit_depth])
             if header.mode.has_alpha:
                 pixels = header.width * header.height
                 self.limits.check_memory_bytes(pixels * _AVERAGED_BYTES_PER_PIXEL)
-            out = np.empty((*shape, header.mode), _SAMPLE_TYPES[header.bit_depth])
-            if header.mode.has_alpha:
                 with trace.stage("alpha"):
                     alpha = np.empty((header.height, header.width, 1), out.dtype)
                     _read_alpha(container, Box(0, 0, header.height, header.width), grid, alpha)
