@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from export.architecture import Architecture
+from vaecodec.bundle import ANCHORS
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Training:
             they stay constant, so a run can be taken up again from before its decay.
         crop: side of the training crops, pixels; a multiple of 64.
         batch: crops per step and process.
-        muon_rate: learning rate of the inner dense convolutions (Muon, updates scaled to AdamW's
-            root mean square).
+        inner_optimizer: what trains the inner dense convolutions: "muon" or "adamw".
+        muon_rate: its learning rate (Muon's updates are scaled to AdamW's root mean square).
         adam_rate: learning rate of every other weight (AdamW).
         linear_rate: learning rate of the linear path, which starts near its goal.
         table_rate: learning rate of gains and the other tables over levels.
@@ -30,6 +31,7 @@ class Training:
         clip_norm: gradients are scaled down to this norm where theirs is larger.
         ema_decay: decay per step of the averaged weights, which are what is exported.
         autocast: "bfloat16" or "off". CPUs without AVX-512 run bfloat16 slower than float32.
+        levels: range of levels that are drawn, in anchors; the same twice trains one level alone.
         seed: fixes crops, levels, noise and initial weights.
         validate_every: steps between validations.
         checkpoint_minutes: minutes between checkpoints.
@@ -40,6 +42,7 @@ class Training:
     decay_steps: int = 5000
     crop: int = 128
     batch: int = 16
+    inner_optimizer: str = "muon"
     muon_rate: float = 2e-3
     adam_rate: float = 1e-3
     linear_rate: float = 2e-4
@@ -48,6 +51,7 @@ class Training:
     clip_norm: float = 20.0
     ema_decay: float = 0.999
     autocast: str = "off"
+    levels: tuple[float, float] = (0, ANCHORS - 1)
     seed: int = 0
     validate_every: int = 1000
     checkpoint_minutes: float = 10.0
@@ -57,6 +61,11 @@ class Training:
             raise ValueError(f"crop must be a multiple of 64, not {self.crop}")
         if self.autocast not in ("off", "bfloat16"):
             raise ValueError(f'autocast must be "off" or "bfloat16", not "{self.autocast}"')
+        if self.inner_optimizer not in ("muon", "adamw"):
+            known = '"muon" or "adamw"'
+            raise ValueError(f'inner_optimizer must be {known}, not "{self.inner_optimizer}"')
+        if len(self.levels) != 2 or not 0 <= self.levels[0] <= self.levels[1] <= ANCHORS - 1:
+            raise ValueError(f"levels must be two anchors, 0 to {ANCHORS - 1}: {self.levels}")
         if self.warmup_steps + self.decay_steps > self.steps:
             raise ValueError("warmup_steps + decay_steps must not exceed steps")
 

@@ -36,7 +36,7 @@ from export.muon import Muon
 from export.networks import Conv, Modulation
 from export.objective import RateDistortion, loss, rate_distortion
 from export.recipe import Recipe, Training
-from vaecodec.bundle import ANCHORS, PATCH
+from vaecodec.bundle import PATCH
 
 PCA_PATCHES = 30_000
 VALIDATION_IMAGES = 16
@@ -62,7 +62,7 @@ class State:
 
 
 def make_optimizers(model: Model, training: Training) -> list[torch.optim.Optimizer]:
-    """Give the inner dense convolutions to Muon and everything else to AdamW.
+    """Give the inner dense convolutions to Muon, if so wanted, and everything else to AdamW.
 
     Stems and heads are not inner, those of the context passes included.
     """
@@ -85,9 +85,13 @@ def make_optimizers(model: Model, training: Training) -> list[torch.optim.Optimi
     ]
     decay = training.weight_decay
     precision = torch.bfloat16 if training.autocast == "bfloat16" else torch.float32
-    muon = Muon(inner, lr=training.muon_rate, weight_decay=decay, precision=precision)
-    adam = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=decay)
-    optimizers: list[torch.optim.Optimizer] = [muon, adam]
+    optimizers: list[torch.optim.Optimizer] = []
+    if training.inner_optimizer == "muon":
+        muon = Muon(inner, lr=training.muon_rate, weight_decay=decay, precision=precision)
+        optimizers.append(muon)
+    else:
+        groups.append({"params": inner, "lr": training.muon_rate})
+    optimizers.append(torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
@@ -98,10 +102,10 @@ def start(recipe: Recipe, crops: Crops, initial: Model | None) -> State:
     """Make a fresh state: from another model if given, else from principal components."""
     torch.manual_seed(recipe.training.seed)
     model = Model(recipe.model)
+    if initial is None or initial.arch.latent < model.arch.latent:
+        model.start_linear(*principal_components(crops, recipe.model.latent))
     if initial is not None:
         inherit(model, initial)
-    else:
-        model.start_linear(*principal_components(crops, recipe.model.latent))
     return _state(model, recipe.training)
 
 
@@ -244,7 +248,8 @@ class Trainer:
         x = self.crops.get(state.step, rank).to(self.device).float().div(255)
         x = x.contiguous(memory_format=torch.channels_last)
         torch.manual_seed((training.seed * 1_000_003 + state.step) * 1_009 + rank)
-        anchor = (torch.rand(len(x)) * (ANCHORS - 1)).to(self.device)
+        low, high = training.levels
+        anchor = (low + torch.rand(len(x)) * (high - low)).to(self.device)
         factor = training.rate_factor(state.step)
         for optimizer in state.optimizers:
             optimizer.zero_grad(set_to_none=True)

@@ -119,12 +119,26 @@ def test_a_wider_model_starts_as_the_same_function():
     assert grown[:, TINY.channels_16 :].abs().sum() > 0
 
 
+def test_further_latents_code_what_the_inherited_ones_leave():
+    source = trained(TINY)
+    model = Model(replace(TINY, latent=768))
+    model.start_linear(torch.eye(768), torch.full((768,), 2.0))
+    inherit(model, source)
+    anchor, x = torch.tensor([40.0]), torch.rand(1, 3, 64, 64)
+    old, new = source(x, anchor), model(x, anchor)
+    for name in ("residual", "scale_index"):
+        # Pass, place of the 2x2 square, channel at this place.
+        split = [out[name].unflatten(1, (PASSES, PASSES, -1)) for out in (old, new)]
+        assert torch.allclose(split[1][:, :, :, : TINY.latent // PASSES], split[0], atol=1e-3)
+    patch = torch.randn(768)
+    left = patch - source.g_s.linear @ (source.g_a.linear @ patch)
+    assert torch.allclose(model.g_a.linear[TINY.latent :] @ patch, left[TINY.latent :], atol=1e-4)
+
+
 def test_a_smaller_model_is_refused():
     source = trained(TINY)
-    for name in ("latent", "hyper"):
-        other = replace(TINY, **{name: 2 * getattr(TINY, name)})
-        with pytest.raises(ValueError, match=f"another number of {name}"):
-            inherit(Model(other), source)
+    with pytest.raises(ValueError, match="another number of hyper"):
+        inherit(Model(replace(TINY, hyper=2 * TINY.hyper)), source)
     with pytest.raises(ValueError, match="larger"):
         inherit(Model(replace(TINY, channels_8=8)), source)
     with pytest.raises(ValueError, match="larger"):
