@@ -184,6 +184,16 @@ def trained_model(folder: Path) -> Model:
     return averaged_model(checkpoint)[1] if checkpoint.exists() else read_model(folder)
 
 
+def draw_levels(count: int, levels: tuple[float, float]) -> Tensor:
+    """Return levels ``(count,)``: one from each of `count` equal parts of the range, shuffled.
+
+    The levels' losses and gradients differ far more than two images' do, so a batch in which all
+    parts are there makes a gradient of less noise.
+    """
+    low, high = levels
+    return low + (torch.randperm(count) + torch.rand(count)) / count * (high - low)
+
+
 class Trainer:
     """One training run in a folder: checkpoint.pt, log.csv, validation.csv, curve.png."""
 
@@ -248,8 +258,7 @@ class Trainer:
         x = self.crops.get(state.step, rank).to(self.device).float().div(255)
         x = x.contiguous(memory_format=torch.channels_last)
         torch.manual_seed((training.seed * 1_000_003 + state.step) * 1_009 + rank)
-        low, high = training.levels
-        anchor = (low + torch.rand(len(x)) * (high - low)).to(self.device)
+        anchor = draw_levels(len(x), training.levels).to(self.device)
         factor = training.rate_factor(state.step)
         for optimizer in state.optimizers:
             optimizer.zero_grad(set_to_none=True)

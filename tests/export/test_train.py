@@ -26,7 +26,15 @@ from export.log import append_rows, drop_rows_after
 from export.muon import Muon, orthogonalise
 from export.objective import loss, rate_distortion
 from export.recipe import Recipe, Training
-from export.train import CHECKPOINT, Trainer, load, start, trained_model, validation_crops
+from export.train import (
+    CHECKPOINT,
+    Trainer,
+    draw_levels,
+    load,
+    start,
+    trained_model,
+    validation_crops,
+)
 
 RECIPE = Recipe.from_dict(TINY_RECIPE)
 PHOTOGRAPH = SAMPLES / "astronaut-sign.jpg"
@@ -142,6 +150,14 @@ def test_rows_of_steps_taken_again_are_dropped(tmp_path: Path):
     (tmp_path / "empty.csv").touch()
     drop_rows_after(tmp_path / "empty.csv", 20)
     assert (tmp_path / "empty.csv").read_text() == ""
+
+
+def test_a_batch_has_levels_of_every_part_of_the_range():
+    torch.manual_seed(0)
+    levels = draw_levels(16, (10.0, 42.0))
+    assert sorted(((levels - 10) // 2).tolist()) == list(range(16))
+    assert levels.tolist() != sorted(levels.tolist())
+    assert draw_levels(4, (40.0, 40.0)).tolist() == [40.0] * 4
 
 
 def test_the_schedule():
