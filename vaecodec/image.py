@@ -17,7 +17,9 @@ from vaecodec.limits import DEFAULT_LIMITS, Limits
 from vaecodec.metadata import Metadata, image_orientation, read_metadata, save_options
 from vaecodec.raster import Raster, from_array, from_pillow, turned, unreadable
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
 """What counts as an image where a folder is searched for some."""
 
 _SUGGESTED_SUFFIXES = ".png, .tif, .webp, .bmp, .ppm, .jpg"

@@ -1,0 +1,222 @@
+"""Folders: what is listed, where it goes, and what becomes of each file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from vaecodec.batch import Listing, list_folder, run, split_done
+from vaecodec.errors import ExitCode, InputError, ModelNotFoundError
+from vaecodec.fileio import read_bytes
+from vaecodec.jobs import Compress, Decompress, Job, Made, Outcome, Task, Work
+from vaecodec.limits import DEFAULT_LIMITS, Limits
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
+
+
+@dataclass(frozen=True)
+class Upper:
+    """A job that needs no model, and does to its process what a file says."""
+
+    limits: Limits = DEFAULT_LIMITS
+    suffix: str = ".out"
+
+    def takes(self, suffix: str) -> bool:
+        return suffix == ".txt"
+
+    def open(self, threads: int | None) -> Work:
+        return lambda data: work(data, threads)
+
+
+def work(data: bytes, threads: int | None) -> Made:
+    match data:
+        case b"kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case b"bug":
+            raise KeyError("a mistake of ours")
+        case b"memory":
+            raise MemoryError
+        case b"print":
+            os.write(1, b"what libraries print")
+        case b"sleep":
+            time.sleep(60)
+        case _:
+            pass
+    return Made(data.upper(), threads or 0, 1, ("noticed",))
+
+
+def place(folder: Path, **texts: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / f"{name}.txt").write_text(text)
+
+
+def listed(
+    source: Path, target: Path, job: Job | None = None, *, recursive: bool = True
+) -> Listing:
+    return list_folder(str(source), str(target), job or Upper(), recursive=recursive)
+
+
+def run_all(
+    source: Path, target: Path, *, processes: int = 2, force: bool = False
+) -> list[Outcome]:
+    tasks, done = split_done(listed(source, target).tasks, force=force)
+    return done + list(run(Upper(), tasks, processes=processes, threads=1, force=force))
+
+
+def targets(listing: Listing, below: Path) -> dict[str, str]:
+    return {
+        Path(task.source).name: str(Path(task.target).relative_to(below)) for task in listing.tasks
+    }
+
+
+def test_the_tree_is_mirrored(tmp_path: Path):
+    place(tmp_path / "in", a="a")
+    place(tmp_path / "in" / "deep" / "er", b="b")
+    (tmp_path / "in" / "picture.jpg").write_bytes(b"")
+    (tmp_path / "in" / "README").write_bytes(b"")
+    found = listed(tmp_path / "in", tmp_path / "out")
+    assert targets(found, tmp_path / "out") == {"a.txt": "a.out", "b.txt": "deep/er/b.out"}
+    assert found.ignored == {".jpg": 1, "": 1}
+    flat = listed(tmp_path / "in", tmp_path / "out", recursive=False)
+    assert targets(flat, tmp_path / "out") == {"a.txt": "a.out"}
+
+
+def test_inputs_that_would_share_an_output_keep_their_whole_names(tmp_path: Path):
+    for name in ("a.jpg", "a.PNG", "b.png", "deep/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = listed(tmp_path, tmp_path, Compress())
+    outputs = [os.path.relpath(task.target, tmp_path) for task in found.tasks]
+    assert sorted(outputs) == ["a.PNG.vaec", "a.jpg.vaec", "b.vaec", "deep/a.vaec"]
+
+
+def test_jobs_take_what_is_theirs():
+    assert all(Compress().takes(suffix) for suffix in (".jpg", ".png", ".tif", ".webp", ".avif"))
+    assert not Compress().takes(".vaec")
+    assert Decompress().takes(".vaec")
+    assert not Decompress().takes(".png")
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="cannot list"):
+        listed(tmp_path / "nowhere", tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_inside_that_cannot_be_listed_is_one_failure(tmp_path: Path):
+    place(tmp_path / "in", a="a")
+    place(tmp_path / "in" / "secret", b="b")
+    (tmp_path / "in" / "secret").chmod(0)
+    found = listed(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "secret").chmod(0o700)
+    assert len(found.tasks) == 1
+    assert [(one.status, one.exit_code) for one in found.unreadable] == [("failed", 3)]
+
+
+def test_links_to_folders_are_not_followed(tmp_path: Path):
+    place(tmp_path / "in", a="a")
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    assert len(listed(tmp_path / "in", tmp_path / "out").tasks) == 1
+
+
+def test_every_file_gets_one_outcome(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    texts = {f"n{index}": f"text {index}" for index in range(8)}
+    place(tmp_path / "in", **texts, x="kill", y="bug", z="memory", p="print")
+    outcomes = run_all(tmp_path / "in", tmp_path / "out")
+    by_name = {Path(one.source).stem: one for one in outcomes}
+    assert len(outcomes) == len(by_name) == 12
+    for name, text in texts.items():
+        assert (tmp_path / "out" / f"{name}.out").read_text() == text.upper()
+        one = by_name[name]
+        assert (one.status, one.input_bytes, one.width, one.notices) == (
+            "done",
+            len(text),
+            1,
+            ("noticed",),
+        )
+    codes = {name: by_name[name].exit_code for name in ("x", "y", "z")}
+    assert codes == {"x": ExitCode.LIMIT, "y": ExitCode.BUG, "z": ExitCode.LIMIT}
+    assert "memory" in by_name["x"].error
+    assert "KeyError" in by_name["y"].error
+    assert len(list((tmp_path / "out").iterdir())) == 9
+    assert "libraries" not in capfd.readouterr().out
+
+
+def test_what_is_done_is_done_once(tmp_path: Path):
+    place(tmp_path / "in", a="new", b="b")
+    place(tmp_path / "out")
+    (tmp_path / "out" / "a.out").write_text("old")
+    outcomes = {Path(one.source).stem: one for one in run_all(tmp_path / "in", tmp_path / "out")}
+    assert (outcomes["a"].status, outcomes["b"].status) == ("skipped", "done")
+    assert (tmp_path / "out" / "a.out").read_text() == "old"
+    again = run_all(tmp_path / "in", tmp_path / "out", force=True)
+    assert {one.status for one in again} == {"done"}
+    assert (tmp_path / "out" / "a.out").read_text() == "NEW"
+
+
+def test_an_output_that_appears_meanwhile_is_kept(tmp_path: Path):
+    place(tmp_path / "in", a="new")
+    tasks = listed(tmp_path / "in", tmp_path / "out").tasks
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.out").write_text("of another")
+    (outcome,) = run(Upper(), tasks, processes=1, threads=1, force=False)
+    assert outcome.status == "skipped"
+    assert (tmp_path / "out" / "a.out").read_text() == "of another"
+
+
+def test_an_output_that_cannot_be_written_is_one_failure(tmp_path: Path):
+    place(tmp_path / "in", a="a")
+    place(tmp_path / "in" / "deep", b="b")
+    place(tmp_path / "out")
+    (tmp_path / "out" / "deep").write_text("in the way")
+    outcomes = {Path(one.source).stem: one for one in run_all(tmp_path / "in", tmp_path / "out")}
+    assert outcomes["a"].status == "done"
+    assert outcomes["b"].exit_code == ExitCode.OUTPUT
+
+
+def test_closing_ends_what_is_running(tmp_path: Path):
+    place(tmp_path / "in", a="a", b="sleep")
+    tasks = listed(tmp_path / "in", tmp_path / "out").tasks
+    began = time.monotonic()
+    outcomes = run(Upper(), tasks, processes=2, threads=1, force=False)
+    assert Path(next(outcomes).source).stem == "a"
+    outcomes.close()
+    assert time.monotonic() - began < 30
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.out"]
+
+
+def test_nothing_to_do_starts_nothing():
+    assert list(run(Upper(), [], processes=0, threads=1, force=False)) == []
+
+
+def test_a_job_that_cannot_be_opened_ends_the_run(tmp_path: Path):
+    task = Task(str(tmp_path / "a.jpg"), str(tmp_path / "a.vaec"))
+    with pytest.raises(ModelNotFoundError, match="no-such"):
+        list(run(Compress(bundle="no-such"), [task], processes=1, threads=1, force=False))
+
+
+def test_images_there_and_back(tmp_path: Path):
+    from PIL import Image
+
+    (tmp_path / "in").mkdir()
+    for index, mode in enumerate(("L", "RGB", "RGBA")):
+        Image.new(mode, (40 + index, 30)).save(tmp_path / "in" / f"{mode}.png")
+    bundle = str(GOLDEN / "bundle")
+    back = Decompress(suffix=".tif", bundle=bundle)
+    for source, target, job in (
+        ("in", "coded", Compress(bundle=bundle)),
+        ("coded", "back", back),
+    ):
+        tasks = listed(tmp_path / source, tmp_path / target, job).tasks
+        outcomes = list(run(job, tasks, processes=2, threads=1, force=False))
+        assert [one.error for one in outcomes] == [""] * 3
+    with Image.open(tmp_path / "back" / "RGBA.tif") as image:
+        assert (image.mode, image.size) == ("RGBA", (42, 30))
+    made = back.open(1)(read_bytes(tmp_path / "coded" / "L.vaec"))
+    assert (made.width, made.height) == (40, 30)

@@ -1,0 +1,229 @@
+"""What is done to each of many files, wherever it is read from and written to.
+
+A job is a few settings that survive pickling; opened, in the process that does the work, it is a
+function from a file's bytes to another file's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+from vaecodec.errors import ExitCode, OutputExistsError, VaecodecError
+from vaecodec.limits import DEFAULT_LIMITS, Limits
+from vaecodec.rate import DEFAULT_QUALITY
+
+Status = Literal["done", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file to read and one to write: paths, or addresses; and the size of the first."""
+
+    source: str
+    target: str
+    input_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a job makes of one file.
+
+    Attributes:
+        data: the bytes to write.
+        width: of the image, pixels.
+        height: of the image, pixels.
+        notices: what the user should know of it.
+    """
+
+    data: bytes | memoryview
+    width: int
+    height: int
+    notices: tuple[str, ...] = ()
+
+
+Work = Callable[[bytes], Made]
+
+
+class Job(Protocol):
+    """What the engines need to know of a job.
+
+    Attributes:
+        limits: sizes beyond which files are refused.
+        suffix: what outputs are called.
+    """
+
+    @property
+    def limits(self) -> Limits: ...  # noqa: D102
+
+    @property
+    def suffix(self) -> str: ...  # noqa: D102
+
+    def takes(self, suffix: str) -> bool:
+        """Tell whether files of that suffix, in lower case, are this job's."""
+        ...
+
+    def open(self, threads: int | None) -> Work:
+        """Load what the work needs, once in each process."""
+        ...
+
+
+@dataclass(frozen=True)
+class Compress:
+    """Images to `.vaec` files; the attributes are as in `Codec` and `Codec.encode`."""
+
+    quality: float = DEFAULT_QUALITY
+    strip: tuple[str, ...] = ()
+    bundle: str = "base"
+    device: str = "cpu"
+    limits: Limits = DEFAULT_LIMITS
+    suffix: ClassVar[str] = ".vaec"
+
+    def takes(self, suffix: str) -> bool:
+        """Tell whether it is an image's."""
+        from vaecodec.image import IMAGE_SUFFIXES
+
+        return suffix in IMAGE_SUFFIXES
+
+    def open(self, threads: int | None) -> Work:
+        """Load the encoder; see `Codec` for the errors."""
+        from vaecodec.codec import Codec
+        from vaecodec.image import read_image
+
+        codec = Codec(self.bundle, self.device, threads=threads, limits=self.limits)
+
+        def work(data: bytes) -> Made:
+            image = read_image(data, self.limits)
+            coded = codec.encode(image, quality=self.quality, strip=self.strip)
+            return Made(coded, image.width, image.height, image.notices)
+
+        return work
+
+
+@dataclass(frozen=True)
+class Decompress:
+    """`.vaec` files to images of one format; the attributes are as in `Codec`.
+
+    Attributes:
+        suffix: of the images, which names their format.
+        bundle: the model; None takes the one that each file names.
+    """
+
+    suffix: str = ".png"
+    strip: tuple[str, ...] = ()
+    bundle: str | None = None
+    device: str = "cpu"
+    limits: Limits = DEFAULT_LIMITS
+
+    def takes(self, suffix: str) -> bool:
+        """Tell whether it is `.vaec`."""
+        return suffix == Compress.suffix
+
+    def open(self, threads: int | None) -> Work:
+        """Return the decoder; a model is loaded when the first file needs it."""
+        from vaecodec.bundle import find_bundle, find_by_id
+        from vaecodec.codec import Codec
+        from vaecodec.container import read_header
+        from vaecodec.image import check_suffix, write_image
+
+        check_suffix(self.suffix)
+        codecs: dict[bytes, Codec] = {}
+        if self.bundle is not None:
+            find_bundle(self.bundle)
+
+        def work(data: bytes) -> Made:
+            model_id = read_header(data).model_id
+            if model_id not in codecs:
+                chosen = find_by_id(model_id) if self.bundle is None else find_bundle(self.bundle)
+                codecs.clear()  # folders of several models are rare, and memory is not plenty
+                codecs[model_id] = Codec(chosen, self.device, threads=threads, limits=self.limits)
+            image = codecs[model_id].decode_raster(data, strip=self.strip)
+            return Made(write_image(image, self.suffix), image.width, image.height)
+
+        return work
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task.
+
+    Attributes:
+        source: what was read.
+        target: what was written, or was to be.
+        status: "done", "skipped" (it was done before) or "failed".
+        input_bytes: size of the source.
+        output_bytes: size of the target; 0 if it failed.
+        width: of the image, pixels; 0 where that was not found out.
+        height: of the image, pixels.
+        seconds: spent on it.
+        notices: what the user should know of it.
+        error: what is wrong, in one line, if it failed.
+        exit_code: the `ExitCode` of the error.
+    """
+
+    source: str
+    target: str
+    status: Status
+    input_bytes: int = 0
+    output_bytes: int = 0
+    width: int = 0
+    height: int = 0
+    seconds: float = 0.0
+    notices: tuple[str, ...] = ()
+    error: str = ""
+    exit_code: int = ExitCode.OK
+
+
+def failed(task: Task, error: BaseException) -> Outcome:
+    """Return the outcome of a task that an exception ended."""
+    if isinstance(error, VaecodecError):
+        message, code = str(error), error.exit_code
+    elif isinstance(error, MemoryError):
+        message, code = "not enough memory for an image of this size", ExitCode.LIMIT
+    elif isinstance(error, OSError):
+        message, code = str(error), ExitCode.OUTPUT
+    else:
+        message = f"this is a bug, please report it ({type(error).__name__}: {error})"
+        code = ExitCode.BUG
+    line = " ".join(message.split())
+    return Outcome(
+        task.source, task.target, "failed", task.input_bytes, error=line, exit_code=int(code)
+    )
+
+
+def carry_out(
+    task: Task,
+    work: Work,
+    read: Callable[[str], bytes],
+    write: Callable[[str, bytes | memoryview], None],
+) -> Outcome:
+    """Do one task; whatever goes wrong with it is told, and stops no other one.
+
+    Args:
+        task: the task.
+        work: an opened job.
+        read: returns the bytes of a source.
+        write: puts a target in place, whole or not at all.
+    """
+    began = time.perf_counter()
+    try:
+        data = read(task.source)
+        made = work(data)
+        write(task.target, made.data)
+    except OutputExistsError:  # another process was faster
+        return Outcome(task.source, task.target, "skipped", task.input_bytes)
+    except Exception as error:
+        return failed(task, error)
+    return Outcome(
+        task.source,
+        task.target,
+        "done",
+        len(data),
+        len(made.data),
+        made.width,
+        made.height,
+        time.perf_counter() - began,
+        made.notices,
+    )
