@@ -52,6 +52,7 @@ __all__ = [
     "VaecodecError",
     "decode",
     "encode",
+    "register_vaec_opener",
 ]
 
 
@@ -68,6 +69,13 @@ def decode(data: bytes) -> Image.Image:
     from vaecodec.container import read_header
 
     return _codec(find_by_id(read_header(data).model_id).path).decode(data)
+
+
+def register_vaec_opener() -> None:
+    """Have Pillow open and save `.vaec` files, as importing `vaecodec.pillow_plugin` does."""
+    from vaecodec.pillow_plugin import register_vaec_opener as register
+
+    register()
 
 
 @lru_cache(maxsize=2)

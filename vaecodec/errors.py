@@ -18,7 +18,8 @@
     └── OutputError                     6  an output cannot be written
         └── OutputExistsError              it exists, and overwriting was not asked for
 
-Catching `VaecodecError` catches them all. Every one survives pickling, because batches hand
+`vaecodec.pillow_plugin` raises two more, which are errors of Pillow's, too. Catching
+`VaecodecError` catches them all. Every one survives pickling, because batches hand
 errors from worker processes to their parent.
 """
 

@@ -81,7 +81,8 @@ def check_suffix(suffix: str) -> str:
     """
     Image.init()
     name = Image.EXTENSION.get(suffix.lower(), "")
-    if name not in Image.SAVE:
+    # The last is this package's own, where its plugin is loaded: no format to decode to.
+    if name not in Image.SAVE or name == "VAEC":
         said = f"suffix {suffix}" if suffix else "a name without a suffix"
         raise ImageError(f"{said} names no format to write: use one of {_SUGGESTED_SUFFIXES}")
     return name
