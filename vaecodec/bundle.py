@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,7 @@ from vaecodec.container import MODEL_ID_BYTES
 from vaecodec.errors import ModelError, ModelMismatchError, ModelNotFoundError
 
 MANIFEST = "manifest.json"
+CARD = "MODEL_CARD.md"
 MANIFEST_FORMAT = 3
 PASSES = 4
 """Context passes: the order of coding is a 2x2 pattern."""
@@ -58,6 +60,7 @@ class Bundle:
         halo: latents beyond a tile that the transforms look at, on every side.
         files: sha256 in hexadecimal by file name.
         known_answer: sha256 of the exact graphs' outputs on the known-answer input.
+        manifest: all that the manifest says, for those who show it: nothing else is checked.
     """
 
     path: Path
@@ -68,6 +71,7 @@ class Bundle:
     halo: int
     files: dict[str, str]
     known_answer: str
+    manifest: dict[str, Any]
 
     @property
     def model_id(self) -> bytes:
@@ -92,6 +96,17 @@ class Bundle:
             )
         return data
 
+    def card(self) -> str:
+        """Return the model card.
+
+        Raises:
+            ModelNotFoundError: there is none that can be read.
+        """
+        try:
+            return _read_regular(self.path / CARD, _MANIFEST_BYTES).decode("utf-8", "replace")
+        except OSError as error:
+            raise ModelNotFoundError(f"the bundle {self.path} has no readable {CARD}") from error
+
 
 def model_id(hashes: dict[str, str]) -> bytes:
     """Return the id of a bundle from the sha256 (hexadecimal) of each file that decoding needs."""
@@ -115,13 +130,22 @@ def find_bundle(name_or_path: str | Path) -> Bundle:
             return _read_manifest(path)
     if os.path.exists(given):
         raise ModelNotFoundError(f"{name_or_path} is no bundle: there is no {MANIFEST} in it")
-    names = ", ".join(bundle.name for bundle in installed()) or "none"
+    names = ", ".join(folder.name for folder in installed_folders()) or "none"
     raise ModelNotFoundError(f"no bundle named {name_or_path} (installed: {names})")
 
 
+def installed_folders() -> list[Path]:
+    """Return the folders of the bundles that came with the package, by name, the broken too."""
+    return [path.parent for path in sorted(MODELS.glob(f"*/{MANIFEST}"))]
+
+
 def installed() -> list[Bundle]:
-    """Return the bundles that came with the package, by name."""
-    return [_read_manifest(path.parent) for path in sorted(MODELS.glob(f"*/{MANIFEST}"))]
+    """Return the bundles that came with the package, by name; one that is broken hides none."""
+    found: list[Bundle] = []
+    for folder in installed_folders():
+        with suppress(ModelError):
+            found.append(_read_manifest(folder))
+    return found
 
 
 def find_by_id(wanted: bytes) -> Bundle:
@@ -130,12 +154,16 @@ def find_by_id(wanted: bytes) -> Bundle:
     Raises:
         ModelNotFoundError: none has it.
     """
-    for bundle in installed():
+    bundles = installed()
+    for bundle in bundles:
         if bundle.model_id == wanted:
             return bundle
+    whole = {bundle.path for bundle in bundles}
+    broken = ", ".join(folder.name for folder in installed_folders() if folder not in whole)
     raise ModelNotFoundError(
-        f"no installed bundle has the model id {wanted.hex()}: the file was made with another "
-        "bundle or version; give its folder"
+        f"no installed bundle has the model id {wanted.hex()}"
+        + (f" (not looked into, as they are broken: {broken})" if broken else "")
+        + ": the file was made with another bundle or version; give its folder"
     )
 
 
@@ -164,6 +192,7 @@ def _read_manifest(path: Path) -> Bundle:
             halo=_number(fields, "halo"),
             files={name: _digest(digest) for name, digest in fields["files"].items()},
             known_answer=_text(fields["known_answer"]),
+            manifest=fields,
         )
         named = tuple(fields["decoding_files"])
     # RecursionError: lists within lists without end

@@ -1,4 +1,4 @@
-"""The command line: `vaecodec compress`, `decompress`, `info` and `bench`.
+"""The command line: `vaecodec compress`, `decompress`, `info`, `verify`, `models` and `bench`.
 
 The one place that prints. Standard output carries data only; summaries, progress and errors go to
 standard error. Numpy, Pillow and ONNX Runtime are imported by the commands that need them, when
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -19,7 +20,10 @@ from vaecodec.cli.bench import bench
 from vaecodec.cli.compress import compress
 from vaecodec.cli.console import note, put_text
 from vaecodec.cli.decompress import decompress
+from vaecodec.cli.device import TRACEBACKS
 from vaecodec.cli.info import info
+from vaecodec.cli.models import models
+from vaecodec.cli.verify import verify
 from vaecodec.errors import ExitCode, VaecodecError
 
 # What a shell expects of a process that Ctrl-C ended: 128 and the number of SIGINT.
@@ -28,13 +32,13 @@ _INTERRUPTED = 130
 app = typer.Typer(
     name="vaecodec",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (compress, decompress, info, bench):
-    app.command()(_command)
+for _command in (compress, decompress, info, verify, models, bench):
+    # Each module ends its command's help with what `EXAMPLES` says.
+    app.command(epilog=getattr(sys.modules[_command.__module__], "EXAMPLES", None))(_command)
 
 
 def main() -> None:
@@ -43,8 +47,14 @@ def main() -> None:
     Ended by a signal it is 128 and the signal's number instead: 130 after Ctrl-C.
     """
     _unwind_on_signals()
+    told: dict[str, int] = {}  # what a command's options have said that concerns its errors
     try:
-        app(prog_name="vaecodec")
+        try:
+            app(prog_name="vaecodec", obj=told)
+        except Exception:
+            if told.get("verbosity", 0) >= TRACEBACKS:
+                note(traceback.format_exc().rstrip())
+            raise
     except VaecodecError as error:
         _fail(": ".join((*getattr(error, "__notes__", ()), str(error))), error.exit_code)
     except KeyboardInterrupt:

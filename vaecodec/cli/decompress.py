@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaecodec.cli.console import about, note, put_json
+from vaecodec.cli.device import Device, Verbose, tell_setup, tell_times
 from vaecodec.cli.options import (
     Force,
     Json,
@@ -20,6 +21,8 @@ from vaecodec.cli.options import (
     Target,
     check_json,
     chosen_limits,
+    complete_bundle,
+    examples,
     stripped,
 )
 from vaecodec.cli.paths import STREAM, check_target, choose_target, write
@@ -29,6 +32,14 @@ if TYPE_CHECKING:
     from vaecodec.limits import Limits
     from vaecodec.raster import Raster
     from vaecodec.segments import Box
+
+EXAMPLES = examples(
+    "vaecodec decompress photo.vaec            # makes photo.png",
+    "vaecodec decompress photo.vaec copy.jpg --quiet",
+    "vaecodec decompress photo.vaec part.png --region 40,30,64,48",
+    "vaecodec decompress photo.vaec small.png --scale 8 --strip exif,xmp",
+    "vaecodec decompress - - < photo.vaec > photo.png",
+)
 
 
 def decompress(
@@ -60,10 +71,13 @@ def decompress(
         typer.Option(
             "--bundle",
             metavar="NAME|PATH",
+            autocompletion=complete_bundle,
             help="Model, where it is not installed: the file itself says which one it needs.",
         ),
     ] = None,
+    device: Device = "cpu",
     quiet: Quiet = False,
+    verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
     """Decompress a .vaec file to an image.
@@ -94,18 +108,23 @@ def decompress(
     from vaecodec.bundle import find_bundle, find_by_id
     from vaecodec.codec import Codec
     from vaecodec.metrics import fidelity_db
+    from vaecodec.trace import Trace
 
+    trace = Trace()
     chosen = find_bundle(bundle) if bundle is not None else find_by_id(header.model_id)
-    codec = Codec(chosen, limits=limits)
+    tell_setup(chosen, device, verbose)
+    with trace.stage("load"):
+        codec = Codec(chosen, device, limits=limits)
     start = time.perf_counter()
     with about(source):
         if scale > 1:
-            image = codec.preview(data, strip=left_out)
+            image = codec.preview(data, strip=left_out, trace=trace)
         else:
-            image = codec.decode_raster(data, region=box, strip=left_out)
+            image = codec.decode_raster(data, region=box, strip=left_out, trace=trace)
     seconds = time.perf_counter() - start
     fidelity = None if reference is None else fidelity_db(reference, image)
-    write(target, write_image(image, suffix), force=force)
+    with trace.stage("write"):
+        write(target, write_image(image, suffix), force=force)
 
     if as_json:
         summary = {
@@ -121,6 +140,7 @@ def decompress(
     elif not quiet:
         line = f"{source} -> {target}: {image.width}x{image.height} {header.mode.name}"
         note(line + ("" if fidelity is None else f", {fidelity:.2f} dB") + f", {seconds:.2f} s")
+    tell_times(trace, verbose)
 
 
 def _parse_region(text: str | None) -> Box | None:

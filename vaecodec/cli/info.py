@@ -3,7 +3,13 @@ from __future__ import annotations
 from typing import Any
 
 from vaecodec.cli.console import about, put_json, put_text
-from vaecodec.cli.options import Json, Source
+from vaecodec.cli.options import Json, Source, examples
+
+EXAMPLES = examples(
+    "vaecodec info photo.vaec",
+    "vaecodec info photo.vaec --json",
+    "vaecodec info - < photo.vaec",
+)
 
 
 def info(source: Source, as_json: Json = False) -> None:

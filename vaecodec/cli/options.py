@@ -11,6 +11,23 @@ import typer
 if TYPE_CHECKING:
     from vaecodec.limits import Limits
 
+
+def complete_bundle(incomplete: str) -> list[str]:
+    """Return the installed bundles that may be meant; a shell adds folders where none is."""
+    from vaecodec.bundle import installed_folders
+
+    return [folder.name for folder in installed_folders() if folder.name.startswith(incomplete)]
+
+
+def complete_strip(incomplete: str) -> list[str]:
+    """Return the lists of kinds of metadata that one, of which the end is missing, may become."""
+    from vaecodec.metadata import KINDS
+
+    before, comma, last = incomplete.rpartition(",")
+    rest = [kind for kind in KINDS if kind not in before.split(",")]
+    return [f"{before}{comma}{kind}" for kind in (*rest, "all") if kind.startswith(last)]
+
+
 Source = Annotated[str, typer.Argument(metavar="IN", help="File to read; - for standard input.")]
 Target = Annotated[
     str | None, typer.Argument(metavar="OUT", help="File to write; - for standard output.")
@@ -24,11 +41,20 @@ Json = Annotated[bool, typer.Option("--json", help="The summary as JSON on stand
 Strip = Annotated[
     str,
     typer.Option(
-        "--strip", metavar="KINDS", help="Metadata to leave out: exif, icc, xmp, dpi or all."
+        "--strip",
+        metavar="KINDS",
+        autocompletion=complete_strip,
+        help="Metadata to leave out: exif, icc, xmp, dpi or all.",
     ),
 ]
 BundleName = Annotated[
-    str, typer.Option("--bundle", metavar="NAME|PATH", help="Model: an installed one, or a folder.")
+    str,
+    typer.Option(
+        "--bundle",
+        metavar="NAME|PATH",
+        autocompletion=complete_bundle,
+        help="Model: an installed one, or a folder.",
+    ),
 ]
 MaxPixels = Annotated[
     int | None,
@@ -105,3 +131,13 @@ def check_json(target: str, *, as_json: bool) -> None:
         raise typer.BadParameter(
             "standard output is taken by the file: name another output", param_hint="--json"
         )
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a command's help: what to type, line by line, none of them wrapped."""
+    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+
+
+def complete_quality(incomplete: str) -> list[str]:
+    """Return round qualities that begin so."""
+    return [str(value) for value in range(0, 101, 10) if str(value).startswith(incomplete)]
