@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -51,9 +51,8 @@ def cores() -> int:
 def list_folder(source: str, target: str, job: Job, *, recursive: bool) -> Listing:
     """List the files of a folder that a job takes, and where their outputs belong.
 
-    The tree below `source` is mirrored below `target`. An output has the input's name with the
-    suffix of the job; where two inputs would share it, it is put behind the whole name of each
-    (`a.jpg` and `a.png` become `a.jpg.vaec` and `a.png.vaec`). Links to folders are not followed.
+    The tree below `source` is mirrored below `target`, by the rule of `output_names`. Links to
+    folders are not followed.
 
     Args:
         source: a folder.
@@ -76,21 +75,38 @@ def list_folder(source: str, target: str, job: Job, *, recursive: bool) -> Listi
         inside.sort()
         if not recursive:
             inside.clear()
-        mine: list[str] = []
-        for name in sorted(names):
-            suffix = PurePath(name).suffix.lower()
-            if job.takes(suffix):
-                mine.append(name)
-            else:
-                listing.ignored[suffix] += 1
-        shared = Counter(PurePath(name).stem for name in mine)
-        for name in mine:
-            stem = PurePath(name).stem
-            stem = name if shared[stem] > 1 else stem
+        below = os.path.join(target, os.path.relpath(folder, source))
+        for name, output in output_names(names, job, listing.ignored):
             path = os.path.join(folder, name)
-            output = os.path.join(target, os.path.relpath(folder, source), stem + job.suffix)
-            listing.tasks.append(Task(path, os.path.normpath(output), _size(path)))
+            goal = os.path.normpath(os.path.join(below, output))
+            listing.tasks.append(Task(path, goal, _size(path)))
     return listing
+
+
+def output_names(
+    names: Iterable[str], job: Job, ignored: Counter[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield the names in one folder that a job takes, in order, each with that of its output.
+
+    An output has the input's name with the suffix of the job; where two inputs would share it, it
+    is put behind the whole name of each (`a.jpg` and `a.png` become `a.jpg.vaec` and `a.png.vaec`).
+
+    Args:
+        names: of all files of the folder.
+        job: what is to be done.
+        ignored: the suffixes of the other files are counted here.
+    """
+    mine: list[str] = []
+    for name in sorted(names):
+        suffix = PurePath(name).suffix.lower()
+        if job.takes(suffix):
+            mine.append(name)
+        else:
+            ignored[suffix] += 1
+    shared = Counter(PurePath(name).stem for name in mine)
+    for name in mine:
+        stem = PurePath(name).stem
+        yield name, (name if shared[stem] > 1 else stem) + job.suffix
 
 
 def split_done(tasks: Iterable[Task], *, force: bool) -> tuple[list[Task], list[Outcome]]:
@@ -221,7 +237,7 @@ def _serve(connection: Connection, job: Job, threads: int | None, force: bool) -
                 task,
                 work,
                 lambda path: read_bytes(path, job.limits),
-                lambda path, data: _write(path, data, force=force),
+                lambda path, data: put_file(path, data, force=force),
             )
         try:
             connection.send(answer)
@@ -229,7 +245,13 @@ def _serve(connection: Connection, job: Job, threads: int | None, force: bool) -
             return
 
 
-def _write(path: str, data: bytes | memoryview, *, force: bool) -> None:
+def put_file(path: str, data: bytes | memoryview, *, force: bool) -> None:
+    """Write a file as `write_atomic` does, in a folder that is made if it is not there.
+
+    Raises:
+        OutputExistsError: the file exists and `force` is not given.
+        OutputError: it cannot be written.
+    """
     folder = Path(path).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)

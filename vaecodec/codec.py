@@ -6,7 +6,8 @@ decode  file -> words -> z and residuals -> y_hat of each segment -> tiles of pl
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaecodec.alpha import average_plane, pack_plane, unpack_plane
-from vaecodec.bundle import HYPER_STRIDE, PATCH, PREVIEW_SCALE, Bundle, find_bundle
+from vaecodec.bundle import PATCH, PREVIEW_SCALE, Bundle, find_bundle
 from vaecodec.container import Container, Header, pack, read_header, unpack
 from vaecodec.errors import ModelMismatchError
-from vaecodec.latents import LatentCoder, pad_latents
+from vaecodec.latents import LatentCoder
 from vaecodec.limits import DEFAULT_LIMITS, Limits
 from vaecodec.metadata import attach, from_chunks, to_chunks
 from vaecodec.raster import Raster, Samples, as_raster, from_array, from_planes, to_planes
@@ -26,6 +27,8 @@ from vaecodec.runtime import Network, load_onnxruntime, memory_errors, scalar_in
 from vaecodec.segments import TILE_PIXELS, Box, latent_box, segments, tiles
 from vaecodec.trace import Trace
 
+Analysed = tuple[Box, NDArray[np.float32]]
+"""A tile, in latents, and its y ``(1, M, h, w)``."""
 _SAMPLE_TYPES = {8: np.uint8, 16: np.uint16}
 _AVERAGED_BYTES_PER_PIXEL = 8
 """What alpha takes for a preview: 16-bit samples, a copy with whole squares, one as float32."""
@@ -91,11 +94,11 @@ class Codec:
             ValueError: `quality` is out of range.
         """
         level = level_of_quality(quality)
-        raster = as_raster(image)
-        self.limits.check_size(raster.width, raster.height)
-        self._check_memory(raster.width * raster.height * raster.mode * raster.bit_depth // 8)
+        raster = self.admit(image)
+        trace = trace or Trace(estimates=False)
         with memory_errors():
-            return self._encode(raster, level, strip, trace or Trace(estimates=False))
+            frame = self.frame(raster, strip, trace)
+            return self.fill(frame, level, self.analyse(raster, level, trace), trace)
 
     def decode(
         self,
@@ -193,29 +196,63 @@ class Codec:
                 from_planes(x[0, :, :rows, :columns], target[:, :, : header.mode.colours])
             return from_array(out, from_chunks(container.ancillary).upright().without(strip))
 
-    def _encode(self, raster: Raster, level: int, strip: Collection[str], trace: Trace) -> bytes:
+    def admit(self, image: Image.Image | Samples | Raster, kept_bytes: int = 0) -> Raster:
+        """Take an image for the steps of `encode`, which may be taken one by one.
+
+        Args:
+            image: as `encode` takes it.
+            kept_bytes: memory that the caller is going to need besides, counted with the rest.
+
+        Raises:
+            VaecodecError: as `encode`.
+        """
+        raster = as_raster(image)
+        self.limits.check_size(raster.width, raster.height)
+        image_bytes = raster.width * raster.height * raster.mode * raster.bit_depth // 8
+        self._check_memory(image_bytes, kept_bytes)
+        return raster
+
+    def frame(self, raster: Raster, strip: Collection[str], trace: Trace) -> Container:
+        """Return an image's file at level 0, its latents left empty: what no level changes."""
         size = (raster.width, raster.height)
-        header = Header(*size, raster.mode, raster.bit_depth, level, self.bundle.model_id)
-        grid = latent_box(*size)
-        latents: dict[int, bytes] = {}
-        alpha: dict[int, bytes] = {}
+        header = Header(*size, raster.mode, raster.bit_depth, 0, self.bundle.model_id)
+        alpha: list[bytes] = []
+        if raster.mode.has_alpha:
+            grid = latent_box(*size)
+            with trace.stage("alpha"):
+                for _, segment in segments(grid, grid):
+                    pixels = segment.scaled(PATCH).within(raster.box)
+                    alpha.append(pack_plane(raster.read(pixels)[:, :, -1]))
+        chunks = to_chunks(raster.metadata.without(strip))
+        return Container(header, (b"",) * header.segments, tuple(alpha), chunks)
+
+    def analyse(self, raster: Raster, level: int, trace: Trace) -> Iterator[Analysed]:
+        """Yield y of an image, tile by tile, each when it is asked for."""
+        grid = latent_box(raster.width, raster.height)
         for tile in tiles(grid):
-            y = self._analyse(raster, tile, grid, level, trace)
+            yield tile, self._analyse(raster, tile, grid, level, trace)
+
+    def fill(
+        self, frame: Container, level: int, analysed: Iterable[Analysed], trace: Trace
+    ) -> bytes:
+        """Return a whole file.
+
+        Args:
+            frame: what `frame` returned.
+            level: 0 to `MAX_LEVEL`.
+            analysed: what `analyse` yields, for this level or one near it.
+            trace: gets times, and the bits that were estimated.
+        """
+        header = replace(frame.header, level=level)
+        grid = latent_box(header.width, header.height)
+        hyper = self._network("hyper")
+        latents: dict[int, bytes] = {}
+        for tile, y in analysed:
             for index, segment in segments(tile, grid):
-                rows, columns = segment.slices(tile)
-                latents[index] = self._write_segment(y[:, :, rows, columns], level, trace)
-                if raster.mode.has_alpha:
-                    with trace.stage("alpha"):
-                        alpha[index] = pack_plane(
-                            raster.read(segment.scaled(PATCH).within(raster.box))[:, :, -1]
-                        )
-        container = Container(
-            header,
-            tuple(latents[index] for index in sorted(latents)),
-            tuple(alpha[index] for index in sorted(alpha)),
-            to_chunks(raster.metadata.without(strip)),
-        )
-        return pack(container, self.limits)
+                part = y[:, :, *segment.slices(tile)]
+                latents[index] = self._latents.write(hyper, part, level, trace)
+        payloads = tuple(latents[index] for index in sorted(latents))
+        return pack(replace(frame, header=header, latents=payloads), self.limits)
 
     def _analyse(
         self, raster: Raster, tile: Box, grid: Box, level: int, trace: Trace
@@ -230,15 +267,6 @@ class Codec:
             (y,) = self._network("encoder")({"x": planes, **scalar_inputs(level)}, expected)
         rows, columns = tile.slices(seen)
         return y[:, :, rows, columns]
-
-    def _write_segment(self, y: NDArray[np.float32], level: int, trace: Trace) -> bytes:
-        with trace.stage("analysis"):
-            inputs = {"y": pad_latents(y), **scalar_inputs(level)}
-            shape = inputs["y"].shape
-            sides = (side // HYPER_STRIDE for side in shape[2:])
-            z_shape = (1, self.bundle.hyper_channels, *sides)
-            gained, z = self._network("hyper")(inputs, (np.float32, shape), (np.float32, z_shape))
-        return self._latents.write(gained, z, y.shape[2:], level, trace)
 
     def _decode(
         self, data: bytes | memoryview, region: Box | None, strip: Collection[str], trace: Trace
@@ -307,13 +335,13 @@ class Codec:
                 planes = x_hat[0][:, *shared.slices(seen.scaled(PATCH))]
                 from_planes(planes, out[*shared.slices(wanted)][:, :, : header.mode.colours])
 
-    def _check_memory(self, image_bytes: int) -> None:
+    def _check_memory(self, image_bytes: int, kept_bytes: int = 0) -> None:
         """Hold what an image is going to take against the limit, by an estimate.
 
-        Counted are the samples, a copy of them in Pillow, and a tile.
+        Counted are the samples, a copy of them in Pillow, a tile, and what else is kept.
         """
         tile_bytes = TILE_PIXELS * _TILE_BYTES_PER_PIXEL
-        self.limits.check_memory_bytes(3 * image_bytes + tile_bytes)
+        self.limits.check_memory_bytes(3 * image_bytes + tile_bytes + kept_bytes)
 
     def _network(self, name: str) -> Network:
         if name not in self._networks:

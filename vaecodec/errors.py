@@ -14,6 +14,7 @@
     │   └── ModelMismatchError             a bundle, but not the one that is needed
     ├── RuntimeUnavailableError         4  a run-time package or device is missing
     ├── LimitError                      5  a size exceeds a configured limit
+    ├── TargetError                     5  no quality reaches the target of an encoding
     ├── InsufficientMemoryError         5  this machine has not the memory (also MemoryError)
     └── OutputError                     6  an output cannot be written
         └── OutputExistsError              it exists, and overwriting was not asked for
@@ -138,6 +139,12 @@ class LimitError(VaecodecError):
 
     def __str__(self) -> str:
         return f"{self.what} is {self.value:,}, over the limit of {self.limit:,}"
+
+
+class TargetError(VaecodecError):
+    """No quality makes a file as small, or an image as good, as was asked for."""
+
+    exit_code = ExitCode.LIMIT
 
 
 class InsufficientMemoryError(VaecodecError, MemoryError):

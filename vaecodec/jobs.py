@@ -9,12 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from vaecodec.errors import ExitCode, OutputExistsError, VaecodecError
 from vaecodec.limits import DEFAULT_LIMITS, Limits
 from vaecodec.rate import DEFAULT_QUALITY
 
+if TYPE_CHECKING:
+    from vaecodec.search import Target
+
+SUFFIX = ".vaec"
+"""Of compressed files."""
 Status = Literal["done", "skipped", "failed"]
 
 
@@ -72,14 +77,23 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Compress:
-    """Images to `.vaec` files; the attributes are as in `Codec` and `Codec.encode`."""
+    """Images to `.vaec` files; the attributes are as in `Codec` and `Codec.encode`.
+
+    Attributes:
+        goal: what each file is to reach, in place of a quality.
+    """
 
     quality: float = DEFAULT_QUALITY
+    goal: Target | None = None
     strip: tuple[str, ...] = ()
     bundle: str = "base"
     device: str = "cpu"
     limits: Limits = DEFAULT_LIMITS
-    suffix: ClassVar[str] = ".vaec"
+
+    @property
+    def suffix(self) -> str:
+        """That of all outputs."""
+        return SUFFIX
 
     def takes(self, suffix: str) -> bool:
         """Tell whether it is an image's."""
@@ -91,13 +105,20 @@ class Compress:
         """Load the encoder; see `Codec` for the errors."""
         from vaecodec.codec import Codec
         from vaecodec.image import read_image
+        from vaecodec.search import encode_to
 
         codec = Codec(self.bundle, self.device, threads=threads, limits=self.limits)
 
         def work(data: bytes) -> Made:
             image = read_image(data, self.limits)
-            coded = codec.encode(image, quality=self.quality, strip=self.strip)
-            return Made(coded, image.width, image.height, image.notices)
+            notices = image.notices
+            if self.goal is None:
+                coded = codec.encode(image, quality=self.quality, strip=self.strip)
+            else:
+                reached = encode_to(codec, image, self.goal, strip=self.strip)
+                coded = reached.data
+                notices += (reached.notice,) if reached.notice else ()
+            return Made(coded, image.width, image.height, notices)
 
         return work
 
@@ -119,7 +140,7 @@ class Decompress:
 
     def takes(self, suffix: str) -> bool:
         """Tell whether it is `.vaec`."""
-        return suffix == Compress.suffix
+        return suffix == SUFFIX
 
     def open(self, threads: int | None) -> Work:
         """Return the decoder; a model is loaded when the first file needs it."""

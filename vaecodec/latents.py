@@ -1,4 +1,4 @@
-"""Latents of a segment to its payload and back: everything in it is exact."""
+"""Latents of a segment to its payload and back: but for the hyper-analysis all of it is exact."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vaecodec.entropy import RESIDUAL_MAX, SymbolModels, SymbolReader, SymbolWri
 from vaecodec.errors import ModelError
 from vaecodec.prior import Prior
 from vaecodec.quantise import Quantiser
-from vaecodec.runtime import nearest_anchor
+from vaecodec.runtime import Network, nearest_anchor, scalar_inputs
 from vaecodec.tables import load_tables
 from vaecodec.trace import Trace
 
@@ -27,33 +27,31 @@ class LatentCoder:
         self._prior = Prior(bundle, threads)
         self._hyper_channels = bundle.hyper_channels
 
-    def write(
-        self,
-        gained: NDArray[np.float32],
-        z: NDArray[np.float32],
-        shape: tuple[int, int],
-        level: int,
-        trace: Trace,
-    ) -> bytes:
+    def write(self, hyper: Network, y: NDArray[np.float32], level: int, trace: Trace) -> bytes:
         """Return the payload of a segment.
 
         Args:
-            gained: ``(1, M, h, w)``, in steps of the quantiser; h and w multiples of 4.
-            z: ``(1, Nz, h/4, w/4)``, rounded.
-            shape: rows and columns of `gained` that the image covers.
+            hyper: the graph that scales y to steps of the quantiser, and finds z.
+            y: ``(1, M, h, w)``.
             level: 0 to 63 * 256.
             trace: gets times, and the bits that were estimated.
 
         Raises:
             ModelError: the bundle's graphs do not give what they should.
         """
+        with trace.stage("analysis"):
+            inputs = {"y": pad_latents(y), **scalar_inputs(level)}
+            shape = inputs["y"].shape
+            sides = (side // HYPER_STRIDE for side in shape[2:])
+            z_shape = (1, self._hyper_channels, *sides)
+            gained, z = hyper(inputs, (np.float32, shape), (np.float32, z_shape))
         if np.abs(z).max() > RESIDUAL_MAX:
             raise ModelError("a graph of the bundle gives hyper-latents out of range")
         writer = SymbolWriter(self._models)
         with trace.stage("prior"):
             writer.add(z.reshape(-1).astype(np.int32), self._z_scale_index(level, z.shape))
             features = self._prior.features(z, level)
-            self._prior.write(gained, shape, features, level, self._quantise, writer)
+            self._prior.write(gained, y.shape[2:], features, level, self._quantise, writer)
             payload = writer.finish()
         trace.move("prior", "entropy", writer.seconds)
         if trace.estimates:

@@ -166,7 +166,8 @@ def test_misuse(args: list[str], reason: str):
 @pytest.mark.parametrize("command", ["compress", "decompress", "info"])
 def test_inputs_that_cannot_be_read(command: str, tmp_path: Path):
     refused(run(command, tmp_path / "absent.x"), 3, r"cannot read .*absent\.x: no such file")
-    refused(run(command, tmp_path), 3, "cannot read")
+    if command == "info":  # to which a folder means nothing
+        refused(run(command, tmp_path), 3, "cannot read")
 
 
 def test_compress_refuses_what_is_not_an_image(tmp_path: Path, vaec: Path):

@@ -21,6 +21,7 @@ EXIT_CODES = {
     errors.ModelMismatchError: 4,
     errors.RuntimeUnavailableError: 4,
     errors.LimitError: 5,
+    errors.TargetError: 5,
     errors.InsufficientMemoryError: 5,
     errors.OutputError: 6,
     errors.OutputExistsError: 6,

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vaecodec.cli.console import about, note, put_json
+from vaecodec.cli.device import Device, Verbose, tell_setup, tell_times
+from vaecodec.cli.folders import Engine, Jobs, RayAddress, Recursive, is_folder, process_folder
 from vaecodec.cli.options import (
     BundleName,
     Force,
@@ -19,15 +21,31 @@ from vaecodec.cli.options import (
     Target,
     check_json,
     chosen_limits,
+    complete_quality,
+    examples,
+    parse_size,
     stripped,
 )
-from vaecodec.cli.paths import check_target, choose_target, write
+from vaecodec.cli.paths import check_target, choose_target, named_target, write
 from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
 
+if TYPE_CHECKING:
+    from vaecodec.search import Target as Goal
 
-def _check_quality(quality: float) -> float:
+EXAMPLES = examples(
+    "vaecodec compress photo.jpg               # makes photo.vaec",
+    "vaecodec compress photo.png small.vaec -q 20 --psnr",
+    "vaecodec compress photo.png --target-size 30k --quiet",
+    "vaecodec compress scan.tif --target-psnr 36 --strip exif,xmp --json",
+    "vaecodec compress photos/ compressed/ -r -j 2",
+    "vaecodec compress - - < photo.jpg > photo.vaec",
+)
+
+
+def _check_quality(quality: float | None) -> float | None:
     try:
-        level_of_quality(quality)
+        if quality is not None:
+            level_of_quality(quality)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     return quality
@@ -38,34 +56,81 @@ def compress(
     target: Target = None,
     output: Output = None,
     quality: Annotated[
-        float,
+        float | None,
         typer.Option(
             "-q",
             "--quality",
             metavar="0..100",
             callback=_check_quality,
-            help="0 gives the smallest files, 100 the most faithful ones.",
+            autocompletion=complete_quality,
+            help=f"0 gives the smallest files, 100 the most faithful; {DEFAULT_QUALITY:g}.",
         ),
-    ] = DEFAULT_QUALITY,
+    ] = None,
+    target_size: Annotated[
+        str | None,
+        typer.Option(
+            "--target-size",
+            metavar="SIZE",
+            help="The quality at which a file is that large, as 30k or 1.5M (bytes), or 2% less.",
+        ),
+    ] = None,
+    target_bpp: Annotated[
+        float | None,
+        typer.Option("--target-bpp", metavar="N", help="The same, in bits of a file per pixel."),
+    ] = None,
+    target_psnr: Annotated[
+        float | None,
+        typer.Option(
+            "--target-psnr", metavar="DB", help="The lowest quality that has this PSNR, in dB."
+        ),
+    ] = None,
     psnr: Annotated[
         bool, typer.Option("--psnr", help="Decode the result again, and show its PSNR.")
     ] = False,
     strip: Strip = "",
+    recursive: Recursive = False,
+    jobs: Jobs = 0,
+    engine: Engine = "processes",
+    ray_address: RayAddress = None,
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
     force: Force = False,
     bundle: BundleName = "base",
+    device: Device = "cpu",
     quiet: Quiet = False,
+    verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
-    """Compress an image to a .vaec file.
+    """Compress an image, or a folder of them, to .vaec files.
 
-    Without OUT, photo.jpg becomes photo.vaec beside it.
+    Without OUT, photo.jpg becomes photo.vaec beside it. Of a folder, the tree is mirrored in the
+    folder OUT; files whose output exists are skipped, so the same command goes on after a stop.
     """
-    target = choose_target(source, target, output, ".vaec")
-    check_json(target, as_json=as_json)
+    goal = _chosen_goal(quality, target_size, target_bpp, target_psnr)
+    quality = DEFAULT_QUALITY if quality is None else quality
     left_out = stripped(strip)
     limits = chosen_limits(max_pixels, max_memory)
+    if is_folder(source):
+        if psnr:
+            raise typer.BadParameter("it is for single images", param_hint="--psnr")
+        from vaecodec.jobs import Compress
+
+        process_folder(
+            Compress(quality, goal, left_out, bundle, device, limits),
+            source,
+            named_target(target, output),
+            recursive=recursive,
+            jobs=jobs,
+            force=force,
+            quiet=quiet,
+            as_json=as_json,
+            verbosity=verbose,
+            engine=engine,
+            ray_address=ray_address,
+        )
+        return
+    target = choose_target(source, target, output, ".vaec")
+    check_json(target, as_json=as_json)
     check_target(target, force=force, source=source)
 
     from vaecodec.fileio import read_bytes
@@ -80,37 +145,86 @@ def compress(
         for notice in image.notices:
             note(f"{source}: {notice}")
 
+    from vaecodec.bundle import find_bundle
     from vaecodec.codec import Codec
     from vaecodec.container import read_header
     from vaecodec.metrics import bpp, fidelity_db
+    from vaecodec.search import Reached, encode_to
+    from vaecodec.trace import Trace
 
-    codec = Codec(bundle, limits=limits)
+    trace = Trace(estimates=False)
+    chosen = find_bundle(bundle)
+    tell_setup(chosen, device, verbose)
+    with trace.stage("load"):
+        codec = Codec(chosen, device, limits=limits)
     start = time.perf_counter()
     with about(source):
-        coded = codec.encode(image, quality=quality, strip=left_out)
+        if goal is None:
+            coded = codec.encode(image, quality=quality, strip=left_out, trace=trace)
+            reached = Reached(coded, quality)
+        else:
+            reached = encode_to(codec, image, goal, strip=left_out)
     seconds = time.perf_counter() - start
-    psnr_db = fidelity_db(image, codec.decode_raster(coded)) if psnr else None
-    write(target, coded, force=force)
+    psnr_db = reached.psnr_db
+    if psnr and psnr_db is None:
+        psnr_db = fidelity_db(image, codec.decode_raster(reached.data))
+    with trace.stage("write"):
+        write(target, reached.data, force=force)
 
-    header = read_header(coded)
-    rate = bpp(len(coded), header.width, header.height)
+    header = read_header(reached.data)
+    output_bytes = len(reached.data)
+    rate = bpp(output_bytes, header.width, header.height)
+    if reached.notice and not quiet:
+        note(f"{source}: {reached.notice}")
     if as_json:
         summary = {
             "input": source,
             "output": target,
             "input_bytes": input_bytes,
-            "output_bytes": len(coded),
+            "output_bytes": output_bytes,
             "width": header.width,
             "height": header.height,
-            "quality": quality,
+            "quality": reached.quality,
             "bpp": rate,
             "encode_s": seconds,
         }
-        put_json(summary | ({"psnr_db": psnr_db} if psnr else {}))
+        put_json(summary | ({} if psnr_db is None else {"psnr_db": psnr_db}))
     elif not quiet:
+        at = "" if goal is None else f"quality {reached.quality:.1f}, "
         fidelity = "" if psnr_db is None else f"{psnr_db:.2f} dB, "
         note(
-            f"{source} -> {target}: {len(coded):,} bytes "
-            f"({100 * len(coded) / input_bytes:.1f}% of {input_bytes:,}), "
-            f"{rate:.3f} bpp, {fidelity}{seconds:.2f} s"
+            f"{source} -> {target}: {output_bytes:,} bytes "
+            f"({100 * output_bytes / input_bytes:.1f}% of {input_bytes:,}), "
+            f"{rate:.3f} bpp, {at}{fidelity}{seconds:.2f} s"
         )
+    tell_times(trace, verbose)
+
+
+def _chosen_goal(
+    quality: float | None, size: str | None, bpp: float | None, psnr: float | None
+) -> Goal | None:
+    """Return the target of an encoding; none where a quality says what to do.
+
+    Raises:
+        BadParameter: If several were given, or one is no size or not above 0.
+    """
+    given = {
+        "-q": quality,
+        "--target-size": size,
+        "--target-bpp": bpp,
+        "--target-psnr": psnr,
+    }
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise typer.BadParameter("only one of them can decide", param_hint=" and ".join(names))
+    if not names or quality is not None:
+        return None
+
+    from vaecodec.search import Target as Goal
+
+    try:
+        if size is not None:
+            return Goal("size", parse_size(size, names[0]))
+        return Goal("psnr", psnr) if psnr is not None else Goal("bpp", bpp or 0)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=names[0]) from error

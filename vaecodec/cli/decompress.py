@@ -9,6 +9,7 @@ import typer
 
 from vaecodec.cli.console import about, note, put_json
 from vaecodec.cli.device import Device, Verbose, tell_setup, tell_times
+from vaecodec.cli.folders import Engine, Jobs, RayAddress, Recursive, is_folder, process_folder
 from vaecodec.cli.options import (
     Force,
     Json,
@@ -25,7 +26,7 @@ from vaecodec.cli.options import (
     examples,
     stripped,
 )
-from vaecodec.cli.paths import STREAM, check_target, choose_target, write
+from vaecodec.cli.paths import STREAM, check_target, choose_target, named_target, write
 
 if TYPE_CHECKING:
     from vaecodec.container import Header, Mode
@@ -40,6 +41,10 @@ EXAMPLES = examples(
     "vaecodec decompress photo.vaec small.png --scale 8 --strip exif,xmp",
     "vaecodec decompress - - < photo.vaec > photo.png",
 )
+
+
+def _check_format(suffix: str) -> str:
+    return "." + suffix.removeprefix(".").lower()
 
 
 def decompress(
@@ -62,7 +67,20 @@ def decompress(
         int,
         typer.Option("--scale", metavar="1|8", help="8 gives a small preview, an eighth the size."),
     ] = 1,
+    suffix: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="SUFFIX",
+            callback=_check_format,
+            help="Of outputs whose names are derived: png, tif, webp, jpg, ...",
+        ),
+    ] = "png",
     strip: Strip = "",
+    recursive: Recursive = False,
+    jobs: Jobs = 0,
+    engine: Engine = "processes",
+    ray_address: RayAddress = None,
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
     force: Force = False,
@@ -80,23 +98,46 @@ def decompress(
     verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
-    """Decompress a .vaec file to an image.
+    """Decompress a .vaec file, or a folder of them, to images.
 
-    Without OUT, photo.vaec becomes photo.png beside it; the suffix of OUT chooses the format.
+    Without OUT, photo.vaec becomes photo.png beside it; the suffix of OUT chooses the format. Of a
+    folder, the tree is mirrored in the folder OUT; files whose output exists are skipped.
     """
-    target = choose_target(source, target, output, ".png")
-    check_json(target, as_json=as_json)
     left_out = stripped(strip)
+    limits = chosen_limits(max_pixels, max_memory)
+    if is_folder(source):
+        if original or region or scale > 1:
+            what = "--original, --region and --scale"
+            raise typer.BadParameter("they are for single files", param_hint=what)
+        from vaecodec.image import check_suffix
+        from vaecodec.jobs import Decompress
+
+        check_suffix(suffix)
+        process_folder(
+            Decompress(suffix, left_out, bundle, device, limits),
+            source,
+            named_target(target, output),
+            recursive=recursive,
+            jobs=jobs,
+            force=force,
+            quiet=quiet,
+            as_json=as_json,
+            verbosity=verbose,
+            engine=engine,
+            ray_address=ray_address,
+        )
+        return
+    target = choose_target(source, target, output, suffix)
+    check_json(target, as_json=as_json)
     box = _parse_region(region)
     _check_scale(scale, box, original)
-    limits = chosen_limits(max_pixels, max_memory)
     check_target(target, force=force, source=source)
 
     from vaecodec.container import read_header
     from vaecodec.fileio import read_bytes
     from vaecodec.image import check_suffix, write_image
 
-    suffix = ".png" if target == STREAM else PurePath(target).suffix
+    suffix = suffix if target == STREAM else PurePath(target).suffix
     check_suffix(suffix)
     data = read_bytes(source, limits)
     with about(source):

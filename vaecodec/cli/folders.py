@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
     from vaecodec.batch import Listing
     from vaecodec.jobs import Job, Outcome, Task
 
+ENGINES = ("processes", "ray")
+
+
+def _check_engine(engine: str) -> str:
+    if engine not in ENGINES:
+        raise typer.BadParameter(f"{engine} is none of {', '.join(ENGINES)}")
+    return engine
+
+
+def complete_engine(incomplete: str) -> list[str]:
+    """Return the engines that begin so."""
+    return [engine for engine in ENGINES if engine.startswith(incomplete)]
+
+
 Recursive = Annotated[
     bool, typer.Option("-r", "--recursive", help="Of a folder, the folders inside, too.")
 ]
@@ -31,6 +46,24 @@ Jobs = Annotated[
         min=0,
         show_default=False,
         help="Files of a folder that are worked on at a time; as many as cores by default.",
+    ),
+]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="|".join(ENGINES),
+        callback=_check_engine,
+        autocompletion=complete_engine,
+        help="Who works on a folder: this machine, or a Ray cluster, also at s3:// and the like.",
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="Of the Ray cluster; by default one that runs is found, or one is started here.",
     ),
 ]
 
@@ -67,6 +100,11 @@ class Totals:
         return time.perf_counter() - self.began
 
 
+def is_folder(source: str) -> bool:
+    """Tell whether an input is a folder, of this machine or at an address."""
+    return os.path.isdir(source) or "://" in source
+
+
 def process_folder(
     job: Job,
     source: str,
@@ -78,6 +116,8 @@ def process_folder(
     quiet: bool,
     as_json: bool,
     verbosity: int,
+    engine: str = "processes",
+    ray_address: str | None = None,
 ) -> None:
     """Do a job to all files of a folder.
 
@@ -86,42 +126,35 @@ def process_folder(
         source: a folder.
         target: the folder to write to, made where it is missing; None puts outputs beside inputs.
         recursive: whether folders inside are gone through, too.
-        jobs: files worked on at a time; 0 is as many as there are cores.
+        jobs: files worked on at a time; 0 is as many as there are cores, of the machine or the
+            cluster.
         force: whether outputs that exist are replaced.
         quiet: only failures are shown.
         as_json: a line of JSON for each file, and one for the whole, go to standard output.
         verbosity: above 0, every file is shown, and not only those that failed.
+        engine: "processes" of this machine, or "ray", which also takes addresses such as `s3://`.
+        ray_address: of the cluster, as HOST:PORT; None finds or starts one.
 
     Raises:
         Exit: files failed; with the exit code of the first of them.
         InputError: the folder cannot be listed.
         OutputError: the output is no folder.
     """
-    import os
+    from vaecodec import stores
 
-    from vaecodec import batch
-
-    if target == STREAM:
-        raise typer.BadParameter("a folder's files cannot go to standard output", param_hint="OUT")
-    if target is not None and os.path.lexists(target) and not os.path.isdir(target):
-        raise OutputError(f"{target} exists and is no folder: name another output")
-    listing = batch.list_folder(
-        source, source if target is None else target, job, recursive=recursive
-    )
-    to_do, outcomes = batch.split_done(listing.tasks, force=force)
+    target = _check_target(source, target, engine, ray_address)
+    listing = stores.list_folder(source, target, job, recursive=recursive)
+    to_do, outcomes = stores.split_done(listing.tasks, force=force)
     outcomes += listing.unreadable
-    processes = min(jobs or batch.cores(), len(to_do))
-    threads = max(1, batch.cores() // max(processes, 1))
+    running = _start(job, to_do, jobs, engine, ray_address, force=force)
     totals = Totals()
-    with _shown(to_do, quiet=quiet) as display:
-        running = batch.run(job, to_do, processes=processes, threads=threads, force=force)
-        with closing(running):
-            for outcome in chain(outcomes, running):
-                totals.add(outcome)
-                _tell(outcome, display, quiet=quiet, verbosity=verbosity)
-                display.advance(outcome, totals)
-                if as_json:
-                    put_json(asdict(outcome))
+    with _shown(to_do, quiet=quiet) as display, closing(running):
+        for outcome in chain(outcomes, running):
+            totals.add(outcome)
+            _tell(outcome, display, quiet=quiet, verbosity=verbosity)
+            display.advance(outcome, totals)
+            if as_json:
+                put_json(asdict(outcome))
     if as_json:
         put_json({"summary": _facts(totals, listing)})
     if not quiet:
@@ -129,6 +162,41 @@ def process_folder(
             note(line)
     if totals.exit_code:
         raise typer.Exit(totals.exit_code)
+
+
+def _check_target(source: str, target: str | None, engine: str, ray_address: str | None) -> str:
+    """Return the folder to write to, if the choices go together."""
+    from vaecodec.stores import is_remote
+
+    if target == STREAM:
+        raise typer.BadParameter("a folder's files cannot go to standard output", param_hint="OUT")
+    target = source if target is None else target
+    if engine != "ray":
+        if ray_address is not None:
+            raise typer.BadParameter("it goes with --engine ray", param_hint="--ray-address")
+        for address in (source, target):
+            if is_remote(address):
+                raise typer.BadParameter(f"{address} goes with --engine ray", param_hint="--engine")
+    if os.path.lexists(target) and not os.path.isdir(target):
+        raise OutputError(f"{target} exists and is no folder: name another output")
+    return target
+
+
+def _start(
+    job: Job, tasks: list[Task], jobs: int, engine: str, ray_address: str | None, *, force: bool
+) -> Generator[Outcome]:
+    """Return what yields the outcomes of tasks."""
+    if engine == "ray":
+        from vaecodec import ray_engine
+
+        return ray_engine.run(
+            job, tasks, processes=jobs, threads=1, force=force, address=ray_address
+        )
+    from vaecodec import batch
+
+    processes = min(jobs or batch.cores(), len(tasks))
+    threads = max(1, batch.cores() // max(processes, 1))
+    return batch.run(job, tasks, processes=processes, threads=threads, force=force)
 
 
 class Display(Protocol):

@@ -71,7 +71,8 @@ MaxMemory = Annotated[
         "--max-memory", metavar="SIZE", help="Refuse what would take more, as 500M or 2G; 8G."
     ),
 ]
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+_BINARY = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+_DECIMAL = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
 def chosen_limits(max_pixels: int | None, max_memory: str | None) -> Limits:
@@ -86,21 +87,24 @@ def chosen_limits(max_pixels: int | None, max_memory: str | None) -> Limits:
     if max_pixels is not None:
         changes["max_pixels"] = max_pixels
     if max_memory is not None:
-        changes["max_memory_bytes"] = _size(max_memory)
+        changes["max_memory_bytes"] = parse_size(max_memory, "--max-memory")
     try:
         return replace(DEFAULT_LIMITS, **changes)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 
 
-def _size(text: str) -> int:
-    """Return the bytes that a size such as 500M or 2G means."""
-    found = re.fullmatch(r"(\d+)([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+def parse_size(text: str, option: str) -> int:
+    """Return the bytes that a size such as 500M or 1.5 GiB means; M is a million, Mi 2^20.
+
+    Raises:
+        BadParameter: If it is none; it names the option.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)(i?)B?", text.strip(), re.IGNORECASE)
     if found is None:
-        raise typer.BadParameter(
-            f"{text} is no size: write one as 500M or 2G", param_hint="--max-memory"
-        )
-    return int(found[1]) * _UNITS[found[2].upper()]
+        raise typer.BadParameter(f"{text} is no size: write one as 500k or 1.5G", param_hint=option)
+    number, unit, binary = found.groups()
+    return int(float(number) * (_BINARY if binary else _DECIMAL)[unit.upper()])
 
 
 def stripped(kinds: str) -> tuple[str, ...]:

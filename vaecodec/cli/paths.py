@@ -18,7 +18,7 @@ def choose_target(source: str, positional: str | None, option: str | None, suffi
     """Return where to write.
 
     Args:
-        source: The input; `-` for standard input.
+        source: The input, no folder; `-` for standard input.
         positional: OUT, if it was given.
         option: What `-o` names, if it was given.
         suffix: Put in place of the input's where neither was given; a pipe continues as a pipe.
@@ -27,19 +27,25 @@ def choose_target(source: str, positional: str | None, option: str | None, suffi
         BadParameter: If both were given.
         InputError: If there is no name to derive one from.
     """
-    if positional is not None and option is not None:
-        raise typer.BadParameter("name the output once: as OUT or with -o", param_hint="-o")
-    named = positional if positional is not None else option
+    named = named_target(positional, option)
     if named is not None:
         return named
     if source == STREAM:
         return STREAM
     if not source:
         raise InputError("the name of the input is empty")
-    path = Path(source)
-    if not path.name or os.path.isdir(source):
-        raise InputError(f"cannot read {source}: it is a folder")
-    return str(path.with_suffix(suffix))
+    return str(Path(source).with_suffix(suffix))
+
+
+def named_target(positional: str | None, option: str | None) -> str | None:
+    """Return the output that was named, as OUT or with `-o`.
+
+    Raises:
+        BadParameter: If both were given.
+    """
+    if positional is not None and option is not None:
+        raise typer.BadParameter("name the output once: as OUT or with -o", param_hint="-o")
+    return option if positional is None else positional
 
 
 def check_target(target: str, *, force: bool, source: str = STREAM) -> None:

@@ -1,0 +1,152 @@
+"""Folders through the command line: what a user sees, and what a kill leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+BUNDLE = str(ROOT / "tests" / "golden" / "v1" / "bundle")
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def command(*args: str | Path) -> list[str]:
+    return [sys.executable, "-m", "vaecodec", *map(str, args), "--bundle", BUNDLE]
+
+
+def vaecodec(*args: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*args), capture_output=True, text=True, env=ENVIRONMENT)
+
+
+def pictures(folder: Path, count: int) -> None:
+    (folder / "inside").mkdir(parents=True)
+    for index in range(count):
+        where = folder / "inside" if index % 2 else folder
+        Image.new("RGB", (64 + index, 48), (index, 90, 200)).save(where / f"{index:02}.png")
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_tree_there_and_back(tmp_path: Path):
+    pictures(tmp_path / "in", 4)
+    (tmp_path / "in" / "notes.txt").write_text("none of ours")
+    (tmp_path / "in" / "bad.jpg").write_text("not a picture")
+    there = vaecodec("compress", tmp_path / "in", tmp_path / "coded", "-r", "-j", "2")
+    assert there.returncode == 3
+    assert there.stdout == ""
+    assert "bad.jpg: this is not an image" in there.stderr
+    assert "done          4" in there.stderr
+    assert "failed        1" in there.stderr
+    assert "ignored       1" in there.stderr
+    assert "MB/s" in there.stderr
+    assert files(tmp_path / "coded") == ["00.vaec", "02.vaec", "inside/01.vaec", "inside/03.vaec"]
+    back = vaecodec("decompress", tmp_path / "coded", tmp_path / "back", "-r", "--quiet")
+    assert (back.returncode, back.stdout, back.stderr) == (0, "", "")
+    assert files(tmp_path / "back") == ["00.png", "02.png", "inside/01.png", "inside/03.png"]
+    with Image.open(tmp_path / "back" / "inside" / "03.png") as image:
+        assert image.size == (67, 48)
+
+
+def test_without_out_and_r_files_go_beside_their_sources(tmp_path: Path):
+    pictures(tmp_path / "in", 2)
+    run = vaecodec("compress", tmp_path / "in", "-v")
+    assert run.returncode == 0
+    assert "00.png -> " in run.stderr
+    assert files(tmp_path / "in") == ["00.png", "00.vaec", "inside/01.png"]
+
+
+def test_the_report_is_json_line_by_line(tmp_path: Path):
+    pictures(tmp_path / "in", 2)
+    (tmp_path / "in" / "bad.jpg").write_text("not a picture")
+    run = vaecodec("compress", tmp_path / "in", tmp_path / "out", "-r", "--json", "--quiet")
+    *lines, last = (json.loads(line) for line in run.stdout.splitlines())
+    assert sorted((Path(one["source"]).name, one["status"]) for one in lines) == [
+        ("00.png", "done"),
+        ("01.png", "done"),
+        ("bad.jpg", "failed"),
+    ]
+    summary = last["summary"]
+    assert (summary["done"], summary["failed"], summary["skipped"]) == (2, 1, 0)
+    assert summary["output_bytes"] == sum(
+        path.stat().st_size for path in (tmp_path / "out").rglob("*.vaec")
+    )
+
+
+def test_the_same_command_again_does_what_is_missing(tmp_path: Path):
+    pictures(tmp_path / "in", 3)
+    vaecodec("compress", tmp_path / "in", tmp_path / "out", "-r", "--quiet")
+    (tmp_path / "out" / "00.vaec").unlink()
+    kept = (tmp_path / "out" / "02.vaec").stat().st_mtime_ns
+    again = vaecodec("compress", tmp_path / "in", tmp_path / "out", "-r")
+    assert again.returncode == 0
+    assert "done          1" in again.stderr
+    assert "skipped       2" in again.stderr
+    assert (tmp_path / "out" / "02.vaec").stat().st_mtime_ns == kept
+    forced = vaecodec("compress", tmp_path / "in", tmp_path / "out", "-r", "--force")
+    assert "done          3" in forced.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_after_a_kill_the_same_command_finishes_the_rest(tmp_path: Path, number: int):
+    count = 60
+    pictures(tmp_path / "in", count)
+    line = command("compress", tmp_path / "in", tmp_path / "out", "-r", "-j", "2", "--quiet")
+    process = subprocess.Popen(line, env=ENVIRONMENT, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("out/**/*.vaec")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.wait(30)
+    assert process.returncode in (-number, 128 + number)
+    deadline = time.monotonic() + 30
+    while _members(process.pid) and time.monotonic() < deadline:  # workers end by themselves
+        time.sleep(0.05)
+    assert not _members(process.pid)
+    before = files(tmp_path / "out")
+    assert 0 < len(before) < count
+    assert all(name.endswith(".vaec") for name in before)
+    rest = vaecodec("compress", tmp_path / "in", tmp_path / "out", "-r")
+    assert rest.returncode == 0
+    assert f"skipped  {len(before):6}" in rest.stderr
+    assert len(files(tmp_path / "out")) == count
+    checked = vaecodec("decompress", tmp_path / "out", tmp_path / "back", "-r")
+    assert f"done     {count:6}" in checked.stderr
+
+
+def _members(group: int) -> bool:
+    """Tell whether a process of this group is alive."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (("in", "-"), 2, "cannot go to standard output"),
+        (("in", "in/00.png"), 6, "is no folder"),
+        (("in", "out", "--psnr"), 2, "--psnr"),
+        (("empty", "out"), 0, "nothing to do"),
+    ],
+)
+def test_what_cannot_be_is_said(tmp_path: Path, args: tuple[str, ...], code: int, said: str):
+    pictures(tmp_path / "in", 1)
+    (tmp_path / "empty").mkdir()
+    paths = [arg if arg.startswith("-") else tmp_path / arg for arg in args]
+    run = vaecodec("compress", *paths)
+    assert run.returncode == code
+    assert said in run.stderr
+    assert "Traceback" not in run.stderr
