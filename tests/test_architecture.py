@@ -28,6 +28,13 @@ def imports(path: Path, *, top_level_only: bool) -> set[str]:
     return found
 
 
+def module_name(path: Path) -> str:
+    """Return the name under which a file of the package is imported."""
+    return ".".join(("vaecodec", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    )
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_the_runtime_wing_imports_no_factory(path: Path):
     roots = {name.partition(".")[0] for name in imports(path, top_level_only=False)}
@@ -36,7 +43,7 @@ def test_the_runtime_wing_imports_no_factory(path: Path):
 
 def test_no_cycles():
     graph = {
-        "vaecodec." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts): {
+        module_name(path): {
             name for name in imports(path, top_level_only=True) if name.startswith("vaecodec.")
         }
         for path in MODULES
@@ -52,6 +59,22 @@ def test_no_cycles():
 
     for name in graph:
         visit(name, ())
+
+
+def test_only_the_command_line_knows_the_bench():
+    users = {
+        module_name(path)
+        for path in MODULES
+        if any(name.startswith("vaecodec.bench") for name in imports(path, top_level_only=False))
+        and not module_name(path).startswith("vaecodec.bench")
+    }
+    assert users == {"vaecodec.cli.bench"}
+
+
+def test_measuring_loads_no_package_that_only_plots_and_scores_need():
+    code = "import sys, vaecodec.bench.html, vaecodec.bench.plot; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(run.stdout.split()) & {"matplotlib", "scipy", "ssimulacra2", "pillow_heif"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

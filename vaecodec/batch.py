@@ -103,10 +103,12 @@ def output_names(
             mine.append(name)
         else:
             ignored[suffix] += 1
-    shared = Counter(PurePath(name).stem for name in mine)
+    stems = Counter(PurePath(name).stem for name in mine)
+    wholes = set(mine)
     for name in mine:
         stem = PurePath(name).stem
-        yield name, (name if shared[stem] > 1 else stem) + job.suffix
+        is_shared = stems[stem] > 1 or stem in wholes  # a.jpg.jpg beside a.jpg
+        yield name, (name if is_shared else stem) + job.suffix
 
 
 def split_done(tasks: Iterable[Task], *, force: bool) -> tuple[list[Task], list[Outcome]]:

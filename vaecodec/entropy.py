@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecodec.errors import ChecksumError, CorruptError, TruncatedError
-from vaecodec.tables import FREQUENCY_SUM, SCALE_COUNT, Tables
+from vaecodec.tables import FREQUENCY_BITS, FREQUENCY_SUM, SCALE_COUNT, Tables
 
 RESIDUAL_MAX = 1 << 20
 """No latent of any image is further from its mean: an encoder clips, a reader refuses."""
@@ -52,6 +52,27 @@ class SymbolModels:
             probabilities = self.tables.frequencies[index] / np.float64(FREQUENCY_SUM)
             self._models[index] = _stream.model.Categorical(probabilities, perfect=True, lazy=False)
         return self._models[index]
+
+    def bits(self, residuals: Residuals, index: Indices) -> NDArray[np.float64]:
+        """Return what each symbol of a group costs the coder, its escape bytes included.
+
+        Args:
+            residuals: ``(n,)``, magnitudes at most `RESIDUAL_MAX`.
+            index: ``(n,)``; symbols of index 0 cost nothing.
+        """
+        bits = np.zeros(len(residuals))
+        for i in range(1, SCALE_COUNT):
+            places = np.flatnonzero(index == i)
+            limit = int(self.tables.reach[i])
+            values = residuals[places].astype(np.int64)
+            outside = np.abs(values) > limit
+            symbols = np.where(outside, 2 * limit + 1, values + limit)
+            bits[places] = FREQUENCY_BITS - np.log2(self.tables.frequencies[i][symbols])
+            for place in places[outside]:
+                escape = bytearray()
+                _write_escapes(escape, residuals[place : place + 1], limit)
+                bits[place] += 8 * len(escape)
+        return bits
 
 
 class SymbolWriter:

@@ -14,7 +14,7 @@ from vaecodec.errors import RuntimeUnavailableError
 from vaecodec.raster import Raster, Samples
 
 Point = tuple[float, float]
-"""Rate in bpp and fidelity in dB."""
+"""Rate in bpp, and fidelity in dB or the unit of its metric."""
 
 
 def mse(one: Samples, other: Samples) -> float:
@@ -76,7 +76,8 @@ class BdRate:
 
     Attributes:
         percent: Mean difference in rate; negative where the tested curve needs less.
-        low_db: Lower end of the fidelities that both curves reach: the mean is over these.
+        low_db: Lower end of the fidelities that both curves reach: the mean is over these. In the
+            metric's own unit where that is no dB.
         high_db: Upper end.
     """
 
@@ -85,16 +86,17 @@ class BdRate:
     high_db: float
 
 
-def bd_rate(anchor: Iterable[Point], test: Iterable[Point]) -> BdRate:
+def bd_rate(anchor: Iterable[Point], test: Iterable[Point], unit: str = "dB") -> BdRate:
     """Compare two rate-distortion curves.
 
-    The logarithm of the rate, as a function of PSNR, is interpolated by monotone cubics (PCHIP),
-    and the mean difference over the overlap is integrated exactly. Curves are cleaned before:
-    see `clean_curve`.
+    The logarithm of the rate, as a function of fidelity, is interpolated by monotone cubics
+    (PCHIP), and the mean difference over the overlap is integrated exactly. Curves are cleaned
+    before: see `clean_curve`.
 
     Args:
         anchor: Points of the curve that 0% stands for, in any order.
         test: Points of the curve to judge, in any order.
+        unit: Of their fidelity, for what errors say.
 
     Raises:
         ValueError: If a curve has fewer than two usable points, or the two do not overlap.
@@ -110,18 +112,18 @@ def bd_rate(anchor: Iterable[Point], test: Iterable[Point]) -> BdRate:
         ends.append((fidelities[0], fidelities[-1]))
     low, high = max(low for low, _ in ends), min(high for _, high in ends)
     if low >= high:
-        spans = " and ".join(f"{low:.2f} to {high:.2f} dB" for low, high in ends)
+        spans = " and ".join(f"{low:.2f} to {high:.2f} {unit}".rstrip() for low, high in ends)
         raise ValueError(f"the curves do not overlap: they span {spans}")
     difference = float(logs[1].integrate(low, high)) - float(logs[0].integrate(low, high))
     return BdRate(100 * math.expm1(difference / (high - low)), low, high)
 
 
 def clean_curve(points: Iterable[Point]) -> list[Point]:
-    """Return a curve's points by ascending rate, where each has a higher PSNR than all before.
+    """Return a curve's points by ascending rate, each of a higher fidelity than all before.
 
-    Interpolation needs rate as a function of PSNR. A point that costs more bits than another and
-    is no better would make that ambiguous, and no encoder would be run there: it is left out. So
-    is one whose rate or PSNR is not a finite positive number.
+    Interpolation needs rate as a function of fidelity. A point that costs more bits than another
+    and is no better would make that ambiguous, and no encoder would be run there: it is left out.
+    So is one whose rate or fidelity is not a finite positive number.
 
     Raises:
         ValueError: If fewer than two points are left.

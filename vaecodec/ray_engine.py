@@ -79,6 +79,7 @@ def run(
         return
     with _cluster(address) as ray:
         actors, share = _room(ray, job, min(processes, len(waiting)), threads)
+        actors = min(actors, len(waiting))
         try:
             for answer in _answers(ray, waiting, actors, (job, threads, force), share):
                 if isinstance(answer, Exception):
@@ -149,11 +150,8 @@ def _answers(
 ) -> Iterator[Any]:
     """Yield what the actors answer to each block, in the order in which blocks end."""
     ledger = ray.remote(_Ledger).options(num_cpus=0, scheduling_strategy=_here(ray)).remote()
-    rows = [(number, _anywhere(task)) for number, task in tasks.items()]
-    files = min(max(len(rows) // (actors * _BLOCKS_PER_ACTOR), 1), _BLOCK_FILES)
-    blocks = [
-        {"tasks": pickle.dumps(rows[first : first + files])} for first in range(0, len(rows), files)
-    ]
+    files = min(max(len(tasks) // (actors * _BLOCKS_PER_ACTOR), 1), _BLOCK_FILES)
+    blocks = _blocks(tasks, files)
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -162,8 +160,16 @@ def _answers(
         answers = ray.data.from_items(blocks, override_num_blocks=len(blocks)).map(
             _Actor, fn_constructor_args=(ledger, *settings), compute=pool, **share
         )
+    del blocks  # Ray has them
     for row in answers.iter_rows():
         yield pickle.loads(row["answer"])  # noqa: S301  # from our own actors
+
+
+def _blocks(tasks: dict[int, Task], files: int) -> list[dict[str, bytes]]:
+    """Return rows of so many files each."""
+    numbered = [(number, _anywhere(task)) for number, task in tasks.items()]
+    starts = range(0, len(numbered), files)
+    return [{"tasks": pickle.dumps(numbered[start : start + files])} for start in starts]
 
 
 def _anywhere(task: Task) -> Task:

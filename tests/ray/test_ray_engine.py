@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -292,15 +293,16 @@ class Deadly(Compress):
 
 process_folder(
     Deadly(), sys.argv[1], None, recursive=True, jobs=2, force=False, quiet=False,
-    as_json=True, verbosity=0, engine="ray", ray_address=sys.argv[2],
+    as_json=True, verbosity=0, engine="ray", ray_address="local",
 )
 """
 
 
-def test_a_file_that_ends_processes_fails_alone_and_quietly(cluster: Any, tmp_path: Path):
+def test_a_file_that_ends_processes_fails_alone_and_quietly(tmp_path: Path):
+    """On a cluster that is started for it, and ended."""
     for index in range(5):
         (tmp_path / f"{index}.txt").write_text("kill" if index == 2 else f"text {index}")
-    command = [sys.executable, "-c", COMMAND, tmp_path, cluster.address]
+    command = [sys.executable, "-c", COMMAND, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True)
     *lines, last = (json.loads(line) for line in done.stdout.splitlines())  # and nothing of Ray's
     outcomes = {Path(line["source"]).stem: line for line in lines}
@@ -314,6 +316,55 @@ def test_a_file_that_ends_processes_fails_alone_and_quietly(cluster: Any, tmp_pa
     }
     shown = done.stderr.partition("Traceback")[0].splitlines()  # of the Exit, which nobody catches
     assert len(shown) == 4, done.stderr  # the failure and the summary
+
+
+class Remote:
+    """Calls a method at once, where Ray would send it to another process."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self.remote = method
+
+
+class Ledger:
+    """The ledger, in this process."""
+
+    def __init__(self) -> None:
+        ledger = ray_engine._Ledger()
+        self.begin, self.end = Remote(ledger.begin), Remote(ledger.end)
+
+
+def answer(actor: Callable[..., dict[str, bytes]], tasks: list[tuple[int, Task]]) -> Any:
+    return pickle.loads(actor({"tasks": pickle.dumps(tasks)})["answer"])  # noqa: S301
+
+
+def test_an_actor_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ray, "get", lambda value: value)
+    (tmp_path / "a.txt").write_text("a")
+    tasks = [(number, Task(str(tmp_path / "a.txt"), str(tmp_path / "a.out"))) for number in (7, 8)]
+    ledger = Ledger()
+    for _ in range(3):
+        ledger.begin.remote(8)  # and never ended
+    actor = ray_engine._Actor(ledger, Upper(), 1, force=False)
+    for _ in range(2):  # a block may be repeated when it is done
+        (seven, done), (eight, given_up) = answer(actor, tasks)
+        assert (seven, done.status, done.output_bytes) == (7, "done", 1)
+        assert (eight, given_up.status, given_up.exit_code) == (8, "failed", ExitCode.LIMIT)
+    unopened = ray_engine._Actor(ledger, Compress(bundle="no-such"), 1, force=False)
+    assert isinstance(answer(unopened, tasks), ModelNotFoundError)
+
+
+def test_room_on_a_cluster():
+    class Cluster:
+        def __init__(self, **resources: float) -> None:
+            self.cluster_resources = lambda: resources
+
+    room = ray_engine._room
+    assert room(Cluster(CPU=7), COMPRESS, 0, 2) == (3, {"num_cpus": 2})
+    assert room(Cluster(CPU=7), COMPRESS, 5, 1) == (5, {"num_cpus": 1})
+    assert room(Cluster(), COMPRESS, 0, 1) == (1, {"num_cpus": 1})
+    on_cuda = Compress(device="cuda")
+    assert room(Cluster(CPU=8, GPU=2), on_cuda, 0, 1) == (2, {"num_cpus": 1, "num_gpus": 1})
+    assert room(Cluster(CPU=8, GPU=2), on_cuda, 3, 1) == (3, {"num_cpus": 1, "num_gpus": 0.5})
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "host:port", ":99999"])

@@ -88,12 +88,13 @@ def test_the_tree_is_mirrored(tmp_path: Path):
 
 
 def test_inputs_that_would_share_an_output_keep_their_whole_names(tmp_path: Path):
-    for name in ("a.jpg", "a.PNG", "b.png", "deep/a.jpg"):
+    for name in ("a.jpg", "a.PNG", "a.jpg.jpg", "b.png", "deep/a.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     found = listed(tmp_path, tmp_path, Compress())
     outputs = [os.path.relpath(task.target, tmp_path) for task in found.tasks]
-    assert sorted(outputs) == ["a.PNG.vaec", "a.jpg.vaec", "b.vaec", "deep/a.vaec"]
+    wanted = ["a.PNG.vaec", "a.jpg.jpg.vaec", "a.jpg.vaec", "b.vaec", "deep/a.vaec"]
+    assert sorted(outputs) == wanted
 
 
 def test_jobs_take_what_is_theirs():

@@ -3,15 +3,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from test_bench_html import make_report
 
 from vaecodec import bench
+from vaecodec.bench.folder import check_plain
+from vaecodec.bench.method import describe_machine
+from vaecodec.bench.peers import PEERS
+from vaecodec.bench.text import text_table
+from vaecodec.bench.timing import _mosaic
 from vaecodec.codec import Codec
-from vaecodec.errors import ImageError, InputError
+from vaecodec.errors import ImageError, InputError, ModelError
 from vaecodec.image import read_image, write_image
 from vaecodec.metadata import KINDS
 from vaecodec.metrics import fidelity_db
@@ -77,6 +84,90 @@ def test_an_unusable_image_is_named(tmp_path: Path):
         bench.load_image(path)
 
 
+def test_unusable_images_are_skipped(folder: Path):
+    (folder / "0 first.png").write_bytes(b"junk")
+    Image.new("F", (30, 20)).save(folder / "ab.tif")
+    told, calls = [], []
+    measured = bench.measure_folder(
+        PngCodec(),
+        bench.find_images(folder),
+        [10],
+        progress=lambda *args: calls.append(args),
+        notice=told.append,
+    )
+    assert [path.name for path in measured.paths] == ["a.bmp", "b.PNG"]
+    assert [row.image for row in measured.images] == ["a.bmp", "b.PNG"]
+    assert [skipped.image for skipped in measured.skipped] == ["0 first.png", "ab.tif"]
+    assert told == list(measured.skipped)
+    assert "floating-point" in told[1].reason
+    assert calls == [(2, 4, "a.bmp"), (4, 4, "b.PNG")]
+
+
+def test_a_folder_without_any_usable_image(tmp_path: Path):
+    (tmp_path / "one.png").write_bytes(b"junk")
+    (tmp_path / "two.png").write_bytes(b"junk")
+    with pytest.raises(ImageError, match=r"no image of 2 can be used; the first is one\.png: this"):
+        bench.measure(PngCodec(), bench.find_images(tmp_path), [10])
+
+
+def test_an_image_that_a_codec_cannot_hold_is_left_out_for_all(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Else their means would be of different images."""
+    codec = PngCodec()
+    encode = codec.encode
+
+    def refuse_grey(image: Raster, **options: object) -> bytes:
+        if image.mode == 1:
+            raise ImageError("too grey")
+        return encode(image, **options)
+
+    monkeypatch.setattr(codec, "encode", refuse_grey)
+    peers = [PEERS["jpeg"]]
+    measured = bench.measure_folder(codec, bench.find_images(folder), [10], peers=peers)
+    assert {row.image for row in (*measured.images, *measured.peers)} == {"a.bmp"}
+    assert measured.skipped == (bench.Skipped("b.PNG", "too grey"),)
+
+
+def test_an_error_of_the_model_is_no_fault_of_an_image(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    codec = PngCodec()
+
+    def fail(*_: object) -> Raster:
+        raise ModelError("broken")
+
+    monkeypatch.setattr(codec, "decode_raster", fail)
+    with pytest.raises(ModelError):
+        bench.measure(codec, bench.find_images(folder), [10])
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "reason"),
+    [
+        ((20, 30, 4), np.uint8, "alpha"),
+        ((20, 30, 3), np.uint16, "16 bits"),
+        ((20, 30, 3), np.uint8, "needs 21 a side"),
+    ],
+)
+def test_what_not_every_codec_takes(shape: tuple[int, ...], kind: type, reason: str):
+    with pytest.raises(ImageError, match=reason):
+        check_plain(from_array(np.zeros(shape, kind)), 21)
+    check_plain(from_array(np.zeros((20, 30, 3), np.uint8)), 20)
+
+
+def test_only_other_codecs_and_metrics_ask_for_plain_images(folder: Path):
+    samples = np.full((20, 30, 4), 255, np.uint8)
+    (folder / "clear.png").write_bytes(write_image(from_array(samples), ".png"))
+    paths = bench.find_images(folder)
+    assert not bench.measure_folder(PngCodec(), paths, [10]).skipped
+    measured = bench.measure_folder(PngCodec(), paths, [10], peers=[PEERS["jpeg"]])
+    assert [skipped.image for skipped in measured.skipped] == ["clear.png"]
+    assert "not every codec" in measured.skipped[0].reason
+    with pytest.raises(ImageError, match="needs 176 a side"):
+        bench.measure_folder(PngCodec(), paths, [10], metrics=["psnr", "ms-ssim"])
+
+
 def test_measure(folder: Path):
     codec, calls = PngCodec(), []
     paths = bench.find_images(folder)
@@ -115,7 +206,7 @@ def test_measure_what_has_alpha(tmp_path: Path, kind: type):
 def test_the_image_for_speed_is_of_8_bits_and_opaque(tmp_path: Path):
     samples = np.random.default_rng(5).integers(0, 65_536, (20, 30, 4), np.uint16)
     (tmp_path / "deep.png").write_bytes(write_image(from_array(samples), ".png"))
-    mosaic = bench._mosaic(bench.find_images(tmp_path), 0.0006)
+    mosaic = _mosaic(bench.find_images(tmp_path), 0.0006)
     assert mosaic.bit_depth == 8
     width = min(30, mosaic.width)
     np.testing.assert_array_equal(
@@ -147,12 +238,12 @@ def test_speed(folder: Path):
 
 def test_the_image_for_speed_is_tiled_without_gaps(folder: Path):
     paths = bench.find_images(folder)
-    mosaic = bench._mosaic(paths, 0.003).read()
+    mosaic = _mosaic(paths, 0.003).read()
     corners = [bench.load_image(path).rgb()[:20, :20] for path in paths]
     np.testing.assert_array_equal(mosaic[:20, :20], corners[0])
     np.testing.assert_array_equal(mosaic[:20, 20:40], corners[1])
     np.testing.assert_array_equal(mosaic[40:48, 60:63], corners[1][:8, :3])
-    enough = bench._mosaic(paths, 0.0006).read()  # one image does
+    enough = _mosaic(paths, 0.0006).read()  # one image does
     first = bench.load_image(paths[0]).rgb()
     np.testing.assert_array_equal(enough[:20], first[:20, : enough.shape[1]])
 
@@ -178,3 +269,66 @@ def test_with_a_real_codec(folder: Path, tiny_bundle: Path):
     speed = bench.speed(codec, paths, megapixels=0.01, repeats=2)
     assert 0 < speed.encode_entropy_share < 1
     assert 0 < speed.decode_entropy_share < 1
+
+
+def test_metrics_go_into_the_rows_of_all_codecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vaecodec.bench.measuring.ssimulacra2", lambda one, other: 42.0)
+    samples = np.random.default_rng(5).integers(0, 256, (176, 180, 1), np.uint8)
+    (tmp_path / "grey.png").write_bytes(write_image(from_array(samples), ".png"))
+    measured = bench.measure_folder(
+        PngCodec(),
+        bench.find_images(tmp_path),
+        [10, 100],
+        peers=[PEERS["jpeg"]],
+        metrics=["psnr", "ms-ssim", "ssimulacra2"],
+    )
+    coarse, exact = measured.images
+    assert coarse.ms_ssim is not None
+    assert coarse.ms_ssim < exact.ms_ssim == pytest.approx(1)
+    assert {row.ssimulacra2 for row in (*measured.images, *measured.peers)} == {42.0}
+    ascending = [row.ms_ssim for row in measured.peers]
+    assert ascending == sorted(ascending)
+    mean = bench.summarise(measured.images)[0]
+    assert (mean.ms_ssim, mean.ssimulacra2) == (coarse.ms_ssim, 42.0)
+
+
+def test_the_table():
+    blocks = text_table(make_report()).split("\n\n")
+    assert blocks[0].splitlines() == [
+        "tiny (00ff00ff00ff00ff), means over 1 images",
+        "quality      bpp  psnr_db ms_ssim_db  encode_s  decode_s  estimate",
+        "   10.0   0.2000   26.000      3.010     0.100     0.200    +1.00%",
+        "   90.0   2.0000   35.000     13.010     0.100     0.200    +1.00%",
+    ]
+    assert blocks[1].splitlines()[:3] == [
+        "JPEG (libjpeg 1): 4:4:4",
+        "quality      bpp  psnr_db ms_ssim_db  encode_s  decode_s",
+        "   5.00   0.3000   21.500      1.761     0.010     0.020",
+    ]
+    assert blocks[3].splitlines() == [
+        "BD-rate (PSNR) against the codecs measured here",
+        "  JPEG   -31.25%  over 25.00 to 35.00 dB",
+        "  WebP    +7.50%  over 25.00 to 35.00 dB",
+        "BD-rate (MS-SSIM) against the codecs measured here",
+        "  JPEG    +4.00%  over 5.00 to 12.00 dB",
+        "  WebP  the curves do not overlap",
+    ]
+    assert blocks[4].splitlines() == [
+        "BD-rate (PSNR) against",
+        "  vtm   +12.50%  over 30.00 to 40.00 dB",
+        "  far  too far",
+    ]
+
+
+def test_the_table_of_speed():
+    timed = replace(make_report(), speed=bench.Speed(40, 30, 10, 50, 0.25, 0.5, 0.125, 0.25))
+    assert text_table(timed).splitlines()[-1] == (
+        "40x30 at quality 50, medians of 10: encode 0.250 s (12.5% entropy coding), "
+        "decode 0.500 s (25.0%)"
+    )
+
+
+def test_the_machine_is_told():
+    told = describe_machine()
+    assert " cores, Python 3." in told
+    assert "numpy " in told

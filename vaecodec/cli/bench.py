@@ -1,20 +1,57 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vaecodec.cli.console import json_text, note, put_text
-from vaecodec.cli.options import BundleName, Force, Quiet
+from vaecodec.cli.options import BundleName, Force, Quiet, examples
 from vaecodec.cli.paths import STREAM, check_target, write
 
 if TYPE_CHECKING:
-    from vaecodec.bench import Report, Speed
-    from vaecodec.curves import Comparison, Curves
+    from vaecodec.bench import Measured, Report, Skipped
+    from vaecodec.bench.peers import Peer
+    from vaecodec.codec import Codec
+    from vaecodec.curves import Curves
+
+EXAMPLES = examples(
+    "vaecodec bench photos/",
+    "vaecodec bench photos/ --codecs jpeg,webp,avif --html report.html",
+    "vaecodec bench photos/ --codecs installed --metrics ms-ssim --plot curves.svg",
+    "vaecodec bench kodak/ --curves kodak_rd.json --against vtm --json -",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outputs:
+    """Where what goes; None where it was not asked for."""
+
+    report: str | None
+    plot: str | None
+    html: str | None
 
 
 def bench(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder of images.")],
+    codecs: Annotated[
+        str | None,
+        typer.Option(
+            "--codecs",
+            metavar="LIST",
+            help="Other codecs to measure, through Pillow: any of jpeg, webp, avif, jpeg2000, jxl "
+            "and heic (whose plugins are pillow-jxl-plugin and pillow-heif), all, or installed.",
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="LIST",
+            help="Fidelity besides PSNR: ms-ssim, ssimulacra2 (which takes a second an image).",
+        ),
+    ] = None,
     curves: Annotated[
         str | None,
         typer.Option(
@@ -46,6 +83,24 @@ def bench(
             "--json", metavar="OUT", help="Write all figures as JSON; - in place of the table."
         ),
     ] = None,
+    plot_to: Annotated[
+        str | None,
+        typer.Option(
+            "--plot", metavar="OUT", help="Plot rate and fidelity, to a .png or .svg file."
+        ),
+    ] = None,
+    html_to: Annotated[
+        str | None,
+        typer.Option(
+            "--html",
+            metavar="OUT",
+            help="Write a page with plots, tables, crops at equal file size, and heat maps of "
+            "where the bits went; it needs no other file.",
+        ),
+    ] = None,
+    crops: Annotated[
+        int, typer.Option("--crops", metavar="N", min=0, help="Images to show on that page.")
+    ] = 4,
     force: Force = False,
     bundle: BundleName = "base",
     quiet: Quiet = False,
@@ -54,14 +109,17 @@ def bench(
 
     Every image is encoded to a whole file and decoded again. The table goes to standard output:
     whole-file bits per pixel, RGB PSNR, seconds, and by how much files exceed the model's own
-    estimate, each averaged over the images.
+    estimate, each averaged over the images. Images that cannot be used are skipped.
     """
     levels = _parse_qualities(qualities)
-    if report_to is not None and report_to != STREAM:
-        check_target(report_to, force=force)
+    outputs = _Outputs(report_to, plot_to, html_to)
+    _check_outputs(outputs, force=force)
+    names = _parse_metrics(metrics)
+    peers = _choose_codecs(codecs)
     chosen = _read_curves(curves, against or [])
 
     from vaecodec import bench as measuring
+    from vaecodec.bench.method import describe_machine
     from vaecodec.codec import Codec
     from vaecodec.curves import compare
 
@@ -72,17 +130,57 @@ def bench(
         if not quiet:
             note(f"{done}/{total} {name}")
 
-    rows = measuring.measure(codec, paths, levels or measuring.DEFAULT_QUALITIES, progress)
-    means = measuring.summarise(rows)
+    measured = measuring.measure_folder(
+        codec,
+        paths,
+        levels or measuring.DEFAULT_QUALITIES,
+        peers=peers,
+        metrics=names,
+        progress=progress,
+        notice=_tell_skipped,
+    )
+    means = measuring.summarise(measured.images)
+    of_peers = measuring.summarise_peers(measured.peers)
     report = measuring.Report(
         bundle=codec.bundle.name,
         model_id=codec.bundle.model_id.hex(),
         qualities=means,
-        images=tuple(rows),
+        images=measured.images,
         comparisons=compare(measuring.curve_of(means), chosen),
-        speed=measuring.speed(codec, paths) if with_speed else None,
+        speed=measuring.speed(codec, measured.paths) if with_speed else None,
+        metrics=tuple(names),
+        codecs=tuple(peer.info() for peer in peers),
+        peers=of_peers,
+        peer_images=measured.peers,
+        gains=measuring.compare_peers(means, of_peers, names),
+        skipped=measured.skipped,
+        machine=describe_machine(),
     )
-    _publish(report, report_to, force=force)
+    _publish(report, outputs.report, force=force)
+    _draw(report, outputs.plot, chosen, force=force)
+    if outputs.html is not None:
+        page = _page(report, chosen, codec, measured, peers, crops)
+        write(outputs.html, page.encode(), force=force)
+
+
+def _tell_skipped(skipped: Skipped) -> None:
+    """Say that an image is left out, however quiet: every mean is another without it."""
+    note(f"skipped {skipped.image}: {' '.join(skipped.reason.split())}")
+
+
+def _check_outputs(outputs: _Outputs, *, force: bool) -> None:
+    """Refuse outputs that could not be made, before the measuring that this would waste."""
+    from vaecodec.bench.plot import PLOT_SUFFIXES, load_matplotlib
+
+    if outputs.plot is not None:
+        if PurePath(outputs.plot).suffix.lower() not in PLOT_SUFFIXES:
+            raise typer.BadParameter("name a .png or .svg file", param_hint="--plot")
+        load_matplotlib()
+    if outputs.html == STREAM:
+        raise typer.BadParameter("name a file: standard output has the table", param_hint="--html")
+    for target in (outputs.report, outputs.plot, outputs.html):
+        if target is not None and target != STREAM:
+            check_target(target, force=force)
 
 
 def _parse_qualities(text: str | None) -> list[float]:
@@ -92,7 +190,7 @@ def _parse_qualities(text: str | None) -> list[float]:
     if text is None:
         return []
     try:
-        qualities = [float(part) for part in text.replace(",", " ").split()]
+        qualities = [float(part) for part in _parts(text)]
         for quality in qualities:
             level_of_quality(quality)
     except ValueError as error:
@@ -100,6 +198,42 @@ def _parse_qualities(text: str | None) -> list[float]:
     if not qualities:
         raise typer.BadParameter("the list is empty", param_hint="--qualities")
     return qualities
+
+
+def _parse_metrics(text: str | None) -> list[str]:
+    """Return the names of a list of metrics, in their own order; PSNR always is among them."""
+    from vaecodec.bench.perceptual import load_ssimulacra2
+    from vaecodec.bench.results import METRICS, PSNR, SSIMULACRA2
+
+    wanted = {PSNR.name, *_parts(text or "")}
+    for name in sorted(wanted - METRICS.keys()):
+        known = ", ".join(METRICS)
+        raise typer.BadParameter(f"{name} is none of {known}", param_hint="--metrics")
+    if SSIMULACRA2.name in wanted:
+        load_ssimulacra2()
+    return [name for name in METRICS if name in wanted]
+
+
+def _choose_codecs(text: str | None) -> list[Peer]:
+    """Return the other codecs to measure; BD-rate is going to need SciPy then."""
+    from vaecodec.bench.peers import choose_peers
+    from vaecodec.metrics import load_pchip
+
+    if text is None:
+        return []
+    names = _parts(text)
+    if not names:
+        raise typer.BadParameter("the list is empty", param_hint="--codecs")
+    try:
+        peers = choose_peers(names)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--codecs") from error
+    load_pchip()
+    return peers
+
+
+def _parts(text: str) -> list[str]:
+    return text.replace(",", " ").split()
 
 
 def _read_curves(path: str | None, names: list[str]) -> Curves:
@@ -122,48 +256,45 @@ def _read_curves(path: str | None, names: list[str]) -> Curves:
 def _publish(report: Report, target: str | None, *, force: bool) -> None:
     from dataclasses import asdict
 
+    from vaecodec.bench.text import text_table
+
     if target == STREAM:
         put_text(json_text(asdict(report), indent=1))
         return
-    put_text(_table(report))
+    put_text(text_table(report))
     if target is not None:
         write(target, (json_text(asdict(report), indent=1) + "\n").encode(), force=force)
 
 
-def _table(report: Report) -> str:
-    """Return the figures as aligned plain text."""
-    images = len({row.image for row in report.images})
-    lines = [
-        f"{report.bundle} ({report.model_id}), means over {images} images",
-        f"{'quality':>7} {'bpp':>8} {'psnr_db':>8} {'encode_s':>9} {'decode_s':>9} {'estimate':>9}",
+def _draw(report: Report, target: str | None, curves: Curves, *, force: bool) -> None:
+    from vaecodec.bench.plot import draw
+    from vaecodec.bench.series import panels
+
+    if target is not None:
+        images = len({row.image for row in report.images})
+        caption = f"{report.bundle} ({report.model_id}), means over {images} images"
+        suffix = PurePath(target).suffix.lower()
+        write(target, draw(panels(report, curves), suffix, caption), force=force)
+
+
+def _page(
+    report: Report,
+    curves: Curves,
+    codec: Codec,
+    measured: Measured,
+    peers: list[Peer],
+    crops: int,
+) -> str:
+    """Return the page, for which some images are encoded once more."""
+    from vaecodec.bench.bits import BitCounter
+    from vaecodec.bench.html import page
+    from vaecodec.bench.series import panels
+    from vaecodec.bench.views import choose_quality, spread_out, view
+
+    counter = BitCounter(codec.bundle)
+    quality = choose_quality(report.qualities)
+    views = [
+        view(codec, counter, path, quality, peers, measured.peers)
+        for path in spread_out(measured.paths, crops)
     ]
-    lines += [
-        f"{row.quality:7.1f} {row.bpp:8.4f} {row.psnr_db:8.3f} {row.encode_s:9.3f} "
-        f"{row.decode_s:9.3f} {row.estimate_error_percent:+8.2f}%"
-        for row in report.qualities
-    ]
-    if report.comparisons:
-        width = max(len(comparison.curve) for comparison in report.comparisons)
-        lines += ["", "BD-rate (PSNR) against"]
-        lines += [_comparison_line(comparison, width) for comparison in report.comparisons]
-    if report.speed:
-        lines += ["", _speed_line(report.speed)]
-    return "\n".join(lines)
-
-
-def _comparison_line(comparison: Comparison, width: int) -> str:
-    if comparison.percent is None:
-        return f"  {comparison.curve:<{width}}  {comparison.problem}"
-    return (
-        f"  {comparison.curve:<{width}} {comparison.percent:+8.2f}%  "
-        f"over {comparison.low_db:.2f} to {comparison.high_db:.2f} dB"
-    )
-
-
-def _speed_line(speed: Speed) -> str:
-    return (
-        f"{speed.width}x{speed.height} at quality {speed.quality:g}, "
-        f"medians of {speed.repeats}: "
-        f"encode {speed.encode_s:.3f} s ({100 * speed.encode_entropy_share:.1f}% entropy coding), "
-        f"decode {speed.decode_s:.3f} s ({100 * speed.decode_entropy_share:.1f}%)"
-    )
+    return page(report, panels(report, curves), views)

@@ -1,0 +1,139 @@
+"""`vaecodec bench` as a shell sees it: other codecs, metrics, plots and the page."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from golden.test_golden import V1
+from PIL import Image
+from support import SAMPLES
+from test_cli import environment, misused, refused, run, run_python
+
+MODEL = ("--bundle", str(V1 / "bundle"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two images, and two that cannot be used."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    with Image.open(SAMPLES / "portrait.jpg") as image:
+        for index in range(2):
+            left = 300 + 20 * index
+            image.crop((left, 150, left + 208, 342)).save(folder / f"{index}.png")
+        image.crop((300, 200, 400, 300)).save(folder / "small.png")
+    (folder / "broken.png").write_bytes(b"junk")
+    return folder
+
+
+def test_everything_at_once(folder: Path, tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    outputs = {kind: tmp_path / f"out.{kind}" for kind in ("json", "png", "html")}
+    done = run(
+        *("bench", folder, *MODEL, "--qualities", "20 60 90", "--crops", "1"),
+        *("--codecs", "jpeg,webp", "--metrics", "ms-ssim", "--json", outputs["json"]),
+        *("--plot", outputs["png"], "--html", outputs["html"]),
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stderr.decode().splitlines() == [
+        "1/4 0.png",
+        "2/4 1.png",
+        "skipped broken.png: this is not an image that Pillow can read, or a damaged one",
+        "skipped small.png: it has 100x100 pixels, and a metric needs 176 a side",
+    ]
+
+    text = done.stdout.decode()
+    assert "means over 2 images" in text
+    ours, jpeg, webp, gains = text.rstrip().split("\n\n")
+    assert "psnr_db ms_ssim_db" in ours
+    assert len({len(line) for line in ours.splitlines()[1:]}) == 1  # aligned
+    assert re.match(r"JPEG \(libjpeg.*\): 4:4:4", jpeg)
+    assert len(webp.splitlines()) == 2 + 8
+    heads = [line for line in gains.splitlines() if line.startswith("BD-rate")]
+    assert heads == [
+        f"BD-rate ({metric}) against the codecs measured here" for metric in ("PSNR", "MS-SSIM")
+    ]
+
+    report = json.loads(outputs["json"].read_text())
+    assert report["metrics"] == ["psnr", "ms-ssim"]
+    assert len(report["images"]) == 2 * 3
+    assert len(report["peer_images"]) == 2 * 2 * 8
+    assert [row["codec"] for row in report["peers"]] == ["jpeg"] * 8 + ["webp"] * 8
+    assert all(0 < row["ms_ssim"] < 1 for row in (*report["qualities"], *report["peers"]))
+    assert [(gain["codec"], gain["metric"]) for gain in report["gains"]] == [
+        ("jpeg", "psnr"),
+        ("jpeg", "ms-ssim"),
+        ("webp", "psnr"),
+        ("webp", "ms-ssim"),
+    ]
+    assert [skipped["image"] for skipped in report["skipped"]] == ["broken.png", "small.png"]
+    with Image.open(io.BytesIO(outputs["png"].read_bytes())) as plot:
+        assert plot.format == "PNG"
+    page = outputs["html"].read_text("utf-8")
+    assert re.findall(r'data-view="([^"]*)"', page) == ["0.png"]
+    assert page.count("<svg") == 2
+    assert f"{report['peers'][0]['bpp']:.3f}" in page
+
+
+def test_images_with_alpha_are_skipped_beside_other_codecs(folder: Path):
+    Image.new("RGBA", (64, 64)).save(folder / "clear.png")
+    done = run("bench", folder, *MODEL, "--qualities", "50", "--codecs", "jpeg", "--quiet")
+    assert done.returncode == 0, done.stderr.decode()
+    assert "skipped clear.png: it has alpha" in done.stderr.decode()
+
+
+def test_no_image_can_be_used(folder: Path):
+    for path in folder.glob("*.png"):
+        path.write_bytes(b"junk")
+    done = run("bench", folder, *MODEL, "--qualities", "50")
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert "no image of 4 can be used; the first is 0.png" in done.stderr.decode().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--codecs", "jpeg,gif"], r"gif is none of jpeg, webp"),
+        (["--codecs", " , "], "the list is empty"),
+        (["--metrics", "vmaf"], "vmaf is none of psnr, ms-ssim, ssimulacra2"),
+        (["--plot", "out.gif"], r"\.png or \.svg"),
+        (["--html", "-"], "standard output has the table"),
+        (["--crops", "-1"], "--crops"),
+    ],
+)
+def test_misuse_is_noticed_before_anything_is_measured(
+    folder: Path, arguments: list[str], reason: str
+):
+    misused(run("bench", folder, *arguments), reason)
+
+
+@pytest.mark.parametrize("option", ["--plot", "--html"])
+def test_outputs_are_not_overwritten(folder: Path, tmp_path: Path, option: str):
+    target = tmp_path / f"there.{'png' if option == '--plot' else 'html'}"
+    target.write_bytes(b"mine")
+    refused(run("bench", folder, *MODEL, option, target), 6, "exists already")
+    assert target.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "line"),
+    [
+        ("matplotlib.figure", ["--plot", "out.png"], r"pip install 'vaecodec\[bench\]'"),
+        ("ssimulacra2", ["--metrics", "ssimulacra2"], r"pip install 'vaecodec\[bench\]'"),
+        ("scipy.interpolate", ["--codecs", "jpeg"], r"pip install 'vaecodec\[bench\]'"),
+        ("pillow_heif", ["--codecs", "heic"], "pip install pillow-heif"),
+    ],
+)
+def test_a_missing_package_is_named_before_anything_is_measured(
+    folder: Path, module: str, arguments: list[str], line: str
+):
+    code = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        f"sys.argv = ['vaecodec', 'bench', {str(folder)!r}, *{arguments!r}]\n"
+        "from vaecodec.cli import main; main()"
+    )
+    refused(run_python("-c", code, env=environment()), 4, line)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import io
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import SAMPLES
+
+from vaecodec import bench
+from vaecodec.bench.gains import compare_peers
+from vaecodec.bench.peers import PEERS, Peer, choose_peers
+from vaecodec.errors import ImageError, RuntimeUnavailableError
+from vaecodec.metrics import psnr_db
+
+INSTALLED = choose_peers(["installed"])
+NAMES = [peer.name for peer in INSTALLED]
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    with Image.open(SAMPLES / "portrait.jpg") as image:
+        return np.asarray(image.convert("RGB").crop((300, 200, 428, 296)))
+
+
+@pytest.mark.parametrize("peer", INSTALLED, ids=NAMES)
+def test_sizes_and_fidelity_ascend_with_quality(peer: Peer, photo: np.ndarray):
+    files = [peer.encode(photo, quality) for quality in peer.ladder[::3]]
+    sizes = [len(file) for file in files]
+    assert sizes == sorted(set(sizes))
+    fidelities = [psnr_db(photo, peer.decode(file, 3)) for file in files]
+    assert fidelities == sorted(set(fidelities))
+    assert fidelities[0] < 33
+    assert fidelities[-1] > 35
+
+
+@pytest.mark.parametrize("peer", INSTALLED, ids=NAMES)
+def test_grey_comes_back_grey(peer: Peer, photo: np.ndarray):
+    grey = photo[:, :, :1]
+    decoded = peer.decode(peer.encode(grey, peer.ladder[-1]), 1)
+    assert decoded.shape == grey.shape
+    assert psnr_db(grey, decoded) > 35
+
+
+@pytest.mark.parametrize("peer", INSTALLED, ids=NAMES)
+def test_a_codec_tells_its_library(peer: Peer):
+    info = peer.info()
+    assert (info.name, info.title) == (peer.name, peer.title)
+    assert any(letter.isdigit() for letter in info.library)
+
+
+def test_ladders_have_points_for_bd_rate_and_lie_within_the_span():
+    for peer in PEERS.values():
+        assert len(peer.ladder) == 8
+        assert list(peer.ladder) == sorted(set(peer.ladder))
+        assert set(peer.ladder) <= set(peer.qualities())
+        assert (peer.qualities()[0], peer.qualities()[-1]) == peer.span
+
+
+def test_jpeg_keeps_all_chroma(photo: np.ndarray):
+    with Image.open(io.BytesIO(PEERS["jpeg"].encode(photo, 50))) as image:
+        assert {(sampling[1], sampling[2]) for sampling in image.layer} == {(1, 1)}
+
+
+def test_jpeg_2000_turns_colours(photo: np.ndarray):
+    """What Pillow does not by default: the files would be far larger."""
+    plain = io.BytesIO()
+    Image.fromarray(photo).save(
+        plain, "JPEG2000", quality_mode="dB", quality_layers=[34], irreversible=True
+    )
+    assert len(PEERS["jpeg2000"].encode(photo, 34)) < 0.8 * len(plain.getvalue())
+
+
+def test_what_a_codec_cannot_hold():
+    with pytest.raises(ImageError, match="WebP cannot hold it"):
+        PEERS["webp"].encode(np.zeros((1, 16_385, 3), np.uint8), 50)
+    with pytest.raises(ImageError, match="JPEG cannot read its own file"):
+        PEERS["jpeg"].decode(b"junk", 3)
+
+
+def test_choice():
+    assert [peer.name for peer in choose_peers(["webp", "jpeg", "webp"])] == ["webp", "jpeg"]
+    assert {"jpeg", "webp"} <= set(NAMES) <= set(PEERS)
+    with pytest.raises(ValueError, match="gif is none of jpeg, webp"):
+        choose_peers(["jpeg", "gif"])
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "package"),
+    [("jxl", "pillow_jxl", "pillow-jxl-plugin"), ("heic", "pillow_heif", "pillow-heif")],
+)
+def test_a_missing_plugin(name: str, module: str, package: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    for asked in (name, "all"):
+        with pytest.raises(RuntimeUnavailableError):
+            choose_peers([asked])
+    with pytest.raises(RuntimeUnavailableError) as caught:
+        choose_peers([name])
+    assert caught.value.pip_line == f"pip install {package}"
+    assert name not in [peer.name for peer in choose_peers(["installed"])]
+
+
+def test_pillow_without_a_codec(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vaecodec.bench.peers.features.check", lambda feature: False)
+    with pytest.raises(RuntimeUnavailableError, match="AVIF is not in this Python"):
+        choose_peers(["avif"])
+
+
+def test_means_of_peers():
+    def row(codec: str, image: str, quality: float, value: float) -> bench.PeerRow:
+        return bench.PeerRow(codec, image, quality, 1, 1, 1, value, *[10 * value] * 3, value / 10)
+
+    rows = [row("webp", "a", 5, 1), row("jpeg", "a", 9, 4), row("jpeg", "a", 5, 1)]
+    rows += [row("webp", "b", 5, 3), row("jpeg", "b", 9, 6), row("jpeg", "b", 5, 2)]
+    means = bench.summarise_peers(rows)
+    assert [(mean.codec, mean.quality) for mean in means] == [("webp", 5), ("jpeg", 5), ("jpeg", 9)]
+    assert (means[2].bpp, means[2].psnr_db, means[2].encode_s, means[2].decode_s) == (5, 50, 50, 50)
+    assert means[2].ms_ssim == pytest.approx(0.5)
+    assert means[2].ssimulacra2 is None
+    assert bench.curve_of(means[1:]) == [(1.5, 15), (5, 50)]
+    assert bench.curve_of(means[1:], "ssimulacra2") == []
+    assert bench.curve_of(means[1:], "ms-ssim") == [
+        (1.5, pytest.approx(0.7058, abs=1e-4)),
+        (5, pytest.approx(3.0103, abs=1e-4)),
+    ]
+
+
+def test_gains_take_the_other_codec_as_the_anchor():
+    curve = [(0.1, 27.0, 20.0), (0.3, 30.0, 50.0), (0.9, 35.0, 80.0)]
+    ours = [bench.QualityRow(r, r, d, 1, 1, 0, None, s) for r, d, s in curve]
+    peers = [bench.PeerMean("jpeg", r, 1.25 * r, d, 1, 1, None, s) for r, d, s in curve]
+    peers += [bench.PeerMean("webp", r, r, d + 20, 1, 1, None, s + 70) for r, d, s in curve]
+    gains = compare_peers(ours, peers, ["psnr", "ms-ssim", "ssimulacra2"])
+    assert [(gain.codec, gain.metric) for gain in gains] == [
+        (codec, metric)
+        for codec in ("jpeg", "webp")
+        for metric in ("psnr", "ms-ssim", "ssimulacra2")
+    ]
+    assert [gains[index].percent for index in (0, 2)] == pytest.approx([-20, -20])
+    assert (gains[2].low, gains[2].high) == (20, 80)
+    assert "two usable points" in gains[1].problem
+    assert gains[3].percent is None
+    assert gains[3].problem.endswith("47.00 to 55.00 dB and 27.00 to 35.00 dB")
+    assert gains[5].problem.endswith("90.00 to 150.00 and 20.00 to 80.00")

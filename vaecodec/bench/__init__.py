@@ -1,0 +1,63 @@
+"""Measure our codec, and others beside it, on a folder of images: rate, fidelity and time.
+
+    folder      which images                  measuring   every image, codec and quality
+    peers       other codecs, by Pillow       perceptual  MS-SSIM and SSIMULACRA 2
+    results     rows and the report           means       of rows, and their curves
+    gains       BD-rate against the others    timing      one image, again and again
+    bits        what each place costs         views       crops at equal file size
+    text plot   for terminals and papers      html        one page, made of series, chart,
+                                                          sights, method, markup, pictures
+
+Everything goes through real bytes: an image is encoded to a whole file, and that file is decoded.
+Nothing here prints; `asdict` turns every result into plain values.
+"""
+
+from vaecodec.bench.folder import find_images, load_image
+from vaecodec.bench.gains import compare_peers
+from vaecodec.bench.means import (
+    curve_of,
+    ms_ssim_db,
+    summarise,
+    summarise_peers,
+)
+from vaecodec.bench.measuring import DEFAULT_QUALITIES, Measured, measure, measure_folder
+from vaecodec.bench.results import (
+    METRICS,
+    Gain,
+    ImageRow,
+    Metric,
+    PeerInfo,
+    PeerMean,
+    PeerRow,
+    QualityRow,
+    Report,
+    Skipped,
+    Speed,
+)
+from vaecodec.bench.timing import speed
+
+__all__ = [
+    "DEFAULT_QUALITIES",
+    "METRICS",
+    "Gain",
+    "ImageRow",
+    "Measured",
+    "Metric",
+    "PeerInfo",
+    "PeerMean",
+    "PeerRow",
+    "QualityRow",
+    "Report",
+    "Skipped",
+    "Speed",
+    "compare_peers",
+    "curve_of",
+    "find_images",
+    "load_image",
+    "measure",
+    "measure_folder",
+    "ms_ssim_db",
+    "speed",
+    "summarise",
+    "summarise_peers",
+]

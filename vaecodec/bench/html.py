@@ -1,0 +1,186 @@
+"""The report as one page of HTML that needs nothing but itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from vaecodec.bench.chart import svg_chart
+from vaecodec.bench.markup import number, percent, table
+from vaecodec.bench.means import value_of
+from vaecodec.bench.method import method_section
+from vaecodec.bench.results import METRICS, PSNR, Gain, Judged, Metric, Report
+from vaecodec.bench.series import Panel
+from vaecodec.bench.sights import bits_section, crops_section
+from vaecodec.bench.views import View
+
+_HERE = Path(__file__).parent
+# The page may load nothing, whatever the name of a file makes of it.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
+
+def page(report: Report, panels: Sequence[Panel], views: Sequence[View]) -> str:
+    """Return the whole page.
+
+    Args:
+        report: What was measured.
+        panels: Curves to plot.
+        views: Images to look at.
+    """
+    images = len({row.image for row in report.images})
+    others = ", ".join(info.title for info in report.codecs)
+    title = f"vaecodec {report.bundle}" + (f" against {others}" if others else "")
+    sections = (
+        _curves_section(report, panels),
+        crops_section(views),
+        bits_section(views),
+        _figures_section(report),
+        method_section(report),
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<link rel="icon" href="data:,">
+<title>{escape(title)}</title>
+<style>
+{_text("page.css")}</style>
+</head>
+<body>
+<header>
+<h1>{escape(title)}</h1>
+<p class="lead">{images} image{"s" * (images != 1)} through whole files, model
+<code>{escape(report.model_id)}</code>.</p>
+{_key_figures(report)}</header>
+<main>
+{"".join(sections)}</main>
+<footer>Made by <code>vaecodec bench</code>. This page loads nothing from anywhere.</footer>
+<script>
+{_text("page.js")}</script>
+</body>
+</html>
+"""
+
+
+def _text(name: str) -> str:
+    return (_HERE / name).read_text("utf-8")
+
+
+def _key_figures(report: Report) -> str:
+    """Return the BD-rates at equal PSNR, large."""
+    titles = {info.name: info.title for info in report.codecs}
+    items = "\n".join(
+        f'<li><strong class="{"less" if gain.percent < 0 else "more"}">{percent(gain.percent)}'
+        f"</strong> <span>bits against {escape(titles.get(gain.codec, gain.codec))}</span></li>"
+        for gain in report.gains
+        if gain.metric == PSNR.name and gain.percent is not None
+    )
+    if not items:
+        return ""
+    label = "Bits at equal PSNR, in the mean over all rates"
+    return f'<ul class="keys" aria-label="{label}">\n{items}\n</ul>\n<p class="note">{label}.</p>\n'
+
+
+def _curves_section(report: Report, panels: Sequence[Panel]) -> str:
+    charts = "\n".join(
+        f"<figure><h3>{escape(_headed(panel.metric))}</h3>\n{svg_chart(panel)}</figure>"
+        for panel in panels
+    )
+    plots = f'<div class="charts">\n{charts}\n</div>\n' if charts else ""
+    return f"""<section aria-labelledby="curves">
+<h2 id="curves">Rate and fidelity</h2>
+{plots}{_gains(report)}{_published(report)}</section>
+"""
+
+
+def _gains(report: Report) -> str:
+    """Return the BD-rates against the codecs measured here, a column for each metric."""
+    if not report.gains:
+        return ""
+    metrics = [METRICS[name] for name in report.metrics]
+    rows: list[tuple[str, list[str]]] = []
+    for info in report.codecs:
+        of_codec = {gain.metric: gain for gain in report.gains if gain.codec == info.name}
+        cells = [info.title]
+        for metric in metrics:
+            cells += _gain_cells(of_codec[metric.name], metric)
+        rows.append(("", cells))
+    heads = ["Codec"]
+    for metric in metrics:
+        heads += [metric.title, "over"]
+    caption = "Bits of ours at equal fidelity, against each codec (BD-rate), and over which range"
+    return table(heads, rows, caption=caption)
+
+
+def _gain_cells(gain: Gain, metric: Metric) -> tuple[str, str]:
+    if gain.percent is None or gain.low is None or gain.high is None:
+        return "\N{EN DASH}", gain.problem
+    span = f"{number(gain.low, 1)} to {number(gain.high, 1)} {metric.unit}".rstrip()
+    return percent(gain.percent), span
+
+
+def _published(report: Report) -> str:
+    if not report.comparisons:
+        return ""
+    rows = [
+        (
+            "",
+            (
+                found.curve,
+                percent(found.percent),
+                f"{number(found.low_db, 1)} to {number(found.high_db, 1)} dB",
+            )
+            if found.percent is not None
+            else (found.curve, "\N{EN DASH}", found.problem),
+        )
+        for found in report.comparisons
+    ]
+    caption = "Bits of ours at equal PSNR, against published curves (BD-rate)"
+    return table(("Curve", "PSNR", "over"), rows, caption=caption)
+
+
+def _figures_section(report: Report) -> str:
+    ours = [(row.quality, row, row.encode_s, row.decode_s) for row in report.qualities]
+    tables = _figures(report, "vaecodec", ours)
+    for info in report.codecs:
+        rows = [
+            (row.quality, row, row.encode_s, row.decode_s)
+            for row in report.peers
+            if row.codec == info.name
+        ]
+        tables += (
+            f"<details><summary>{escape(info.title)}</summary>"
+            f"{_figures(report, info.title, rows)}</details>\n"
+        )
+    return f"""<section aria-labelledby="figures">
+<h2 id="figures">All figures</h2>
+<p class="note">Means over the images.</p>
+{tables}</section>
+"""
+
+
+def _figures(report: Report, title: str, rows: Iterable[tuple[float, Judged, float, float]]) -> str:
+    """Return the means of one codec: quality, rate, fidelities, and seconds of each direction."""
+    metrics = [METRICS[name] for name in report.metrics]
+    body = [
+        (
+            "",
+            [
+                f"{quality:g}",
+                number(row.bpp, 3),
+                *(number(value_of(row, metric.name), 2) for metric in metrics),
+                number(encode_s, 3),
+                number(decode_s, 3),
+            ],
+        )
+        for quality, row, encode_s, decode_s in rows
+    ]
+    heads = ["Quality", "bpp", *map(_headed, metrics), "Encode, s", "Decode, s"]
+    return table(heads, body, caption=title)
+
+
+def _headed(metric: Metric) -> str:
+    return f"{metric.title}, {metric.unit}" if metric.unit else metric.title

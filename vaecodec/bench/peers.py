@@ -1,0 +1,238 @@
+"""Other codecs, through Pillow and its plugins: images to files in memory and back."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, cast
+
+import numpy as np
+import PIL
+from PIL import Image, features
+
+from vaecodec.bench.results import PeerInfo
+from vaecodec.errors import ImageError, RuntimeUnavailableError
+from vaecodec.raster import Samples
+
+INSTALLED, ALL = "installed", "all"
+"""What stands in a list of codecs for those that are there, and for every one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A codec and how it is set.
+
+    Attributes:
+        name: As the command line takes it.
+        title: As tables and plots show it.
+        settings: What stays the same, in words.
+        ladder: The qualities to measure: file sizes ascend.
+        span: The least and the greatest quality that there is any use for.
+        step: Between qualities.
+        pillow: The name of the format in Pillow.
+        options: What Pillow is told at a quality.
+        version: Names the library; raises ImportError where it is missing.
+        pip_line: The command that installs it.
+    """
+
+    name: str
+    title: str
+    settings: str
+    ladder: tuple[float, ...]
+    span: tuple[float, float]
+    step: float
+    pillow: str
+    options: Callable[[float], dict[str, Any]]
+    version: Callable[[], str]
+    pip_line: str = "pip install -U pillow"
+
+    def info(self) -> PeerInfo:
+        """Return what reports say of it.
+
+        Raises:
+            RuntimeUnavailableError: If its library is missing.
+        """
+        try:
+            return PeerInfo(self.name, self.title, self.version(), self.settings)
+        except ImportError as error:
+            raise RuntimeUnavailableError(
+                f"{self.title} is not in this Python: {error}", self.pip_line
+            ) from error
+
+    def encode(self, samples: Samples, quality: float) -> bytes:
+        """Return a file without metadata.
+
+        Args:
+            samples: ``(h, w, 1 or 3)`` uint8.
+            quality: On the codec's own scale.
+
+        Raises:
+            ImageError: If the codec cannot hold such an image.
+        """
+        file = io.BytesIO()
+        image = Image.fromarray(samples[:, :, 0] if samples.shape[2] == 1 else samples)
+        try:
+            image.save(file, self.pillow, **self.options(quality))
+        except Exception as error:  # each of Pillow's writers refuses in its own way
+            raise ImageError(f"{self.title} cannot hold it: {error}") from error
+        return file.getvalue()
+
+    def decode(self, data: bytes, channels: int) -> Samples:
+        """Return the samples of a file of its own, ``(h, w, channels)`` uint8.
+
+        Raises:
+            ImageError: If the codec cannot read it back.
+        """
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                samples = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+        except Exception as error:  # as above
+            raise ImageError(f"{self.title} cannot read its own file: {error}") from error
+        return samples.reshape(*samples.shape[:2], channels)
+
+    def qualities(self) -> list[float]:
+        """Return every quality, ascending."""
+        least, greatest = self.span
+        count = round((greatest - least) / self.step)
+        return [least + index * self.step for index in range(count + 1)]
+
+
+def _pillow_version(feature: str, library: str) -> Callable[[], str]:
+    def version() -> str:
+        if not features.check(feature):
+            raise ImportError("Pillow was built without it")
+        return f"{library} {features.version(feature)}, Pillow {PIL.__version__}"
+
+    return version
+
+
+def _jpeg_version() -> str:
+    library = "libjpeg-turbo" if features.check("libjpeg_turbo") else "libjpeg"
+    feature = "libjpeg_turbo" if features.check("libjpeg_turbo") else "jpg"
+    return _pillow_version(feature, library)()
+
+
+def _jxl_version() -> str:
+    importlib.import_module("pillow_jxl")  # which registers itself with Pillow
+    return f"pillow-jxl-plugin {metadata.version('pillow-jxl-plugin')}"
+
+
+def _heif_version() -> str:
+    plugin = cast("Any", importlib.import_module("pillow_heif"))
+    plugin.register_heif_opener()
+    facts = cast("dict[str, Any]", plugin.libheif_info())
+    if not facts.get("HEIF"):
+        raise ImportError("libheif was built without an encoder")
+    return f"libheif {facts['libheif']}, {facts['HEIF']}"
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer(
+            "jpeg",
+            "JPEG",
+            "4:4:4, optimised Huffman tables, baseline; its quality",
+            (5, 10, 20, 40, 60, 80, 90, 95),
+            (1, 100),
+            1,
+            "JPEG",
+            lambda quality: {"quality": int(quality), "subsampling": 0, "optimize": True},
+            _jpeg_version,
+        ),
+        Peer(
+            "webp",
+            "WebP",
+            "lossy, method 6, 4:2:0 as always; its quality",
+            (1, 5, 15, 35, 60, 80, 90, 97),
+            (1, 100),
+            1,
+            "WEBP",
+            lambda quality: {"quality": int(quality), "method": 6},
+            _pillow_version("webp", "libwebp"),
+        ),
+        Peer(
+            "avif",
+            "AVIF",
+            "4:4:4, speed 4; its quality",
+            (5, 15, 25, 35, 50, 65, 80, 92),
+            (1, 100),
+            1,
+            "AVIF",
+            lambda quality: {"quality": int(quality), "speed": 4, "subsampling": "4:4:4"},
+            _pillow_version("avif", "libavif"),
+        ),
+        Peer(
+            "jpeg2000",
+            "JPEG 2000",
+            "irreversible 9/7 wavelet, colour transform, one layer; quality is a PSNR in dB",
+            (22, 25, 28, 31, 34, 37, 40, 43),
+            (15, 50),
+            0.25,
+            "JPEG2000",
+            lambda quality: {
+                "quality_mode": "dB",
+                "quality_layers": [quality],
+                "irreversible": True,
+                "mct": 1,  # without it, the default, every file is far larger
+            },
+            _pillow_version("jpg_2000", "OpenJPEG"),
+        ),
+        Peer(
+            "jxl",
+            "JPEG XL",
+            "lossy, effort 7; its quality",
+            (5, 15, 30, 50, 70, 83, 92, 97),
+            (1, 99),
+            1,
+            "JXL",
+            lambda quality: {"quality": int(quality), "effort": 7, "lossless": False},
+            _jxl_version,
+            "pip install pillow-jxl-plugin",
+        ),
+        Peer(
+            "heic",
+            "HEIC",
+            "4:4:4; its quality",
+            (5, 15, 25, 35, 45, 55, 65, 75),
+            (1, 100),
+            1,
+            "HEIF",
+            lambda quality: {"quality": int(quality), "chroma": 444},
+            _heif_version,
+            "pip install pillow-heif",
+        ),
+    )
+}
+"""Every codec that can be measured, by name."""
+
+
+def choose_peers(names: Sequence[str]) -> list[Peer]:
+    """Return the codecs of a list of names, which may hold `all` or `installed`.
+
+    Raises:
+        ValueError: If there is no codec of a name.
+        RuntimeUnavailableError: If the library of one that was named, or of `all`, is missing.
+    """
+    chosen: dict[str, Peer] = {}
+    for name in names:
+        if name in (ALL, INSTALLED):
+            chosen |= {p.name: p for p in PEERS.values() if name == ALL or _is_installed(p)}
+        elif name in PEERS:
+            chosen[name] = PEERS[name]
+        else:
+            raise ValueError(f"{name} is none of {', '.join((*PEERS, ALL, INSTALLED))}")
+    for peer in chosen.values():
+        peer.info()
+    return list(chosen.values())
+
+
+def _is_installed(peer: Peer) -> bool:
+    try:
+        peer.info()
+    except RuntimeUnavailableError:
+        return False
+    return True

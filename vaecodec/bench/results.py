@@ -1,0 +1,244 @@
+"""What a run of the bench measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from vaecodec.curves import Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A measure of fidelity.
+
+    Attributes:
+        name: As the command line takes it.
+        title: As tables and plots show it.
+        unit: Of its values in tables and plots; empty where they have none.
+    """
+
+    name: str
+    title: str
+    unit: str
+
+
+PSNR = Metric("psnr", "PSNR", "dB")
+MS_SSIM = Metric("ms-ssim", "MS-SSIM", "dB")
+SSIMULACRA2 = Metric("ssimulacra2", "SSIMULACRA 2", "")
+METRICS = {metric.name: metric for metric in (PSNR, MS_SSIM, SSIMULACRA2)}
+
+
+class Judged(Protocol):
+    """Any row that has a rate and fidelities."""
+
+    @property
+    def bpp(self) -> float:
+        """Bits per pixel of the whole file."""
+        ...
+
+    @property
+    def psnr_db(self) -> float:
+        """Over the samples of all channels."""
+        ...
+
+    @property
+    def ms_ssim(self) -> float | None:
+        """0 to 1; None where it was not measured."""
+        ...
+
+    @property
+    def ssimulacra2(self) -> float | None:
+        """100 where nothing can be seen, and below zero at worst; None as above."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """One image at one quality.
+
+    Attributes:
+        image: The file's name.
+        quality: As given.
+        width: In pixels.
+        height: In pixels.
+        file_bytes: Of the whole `.vaec` file, without the image's metadata.
+        bpp: The same, per pixel.
+        psnr_db: Over the colours of what is not transparent, after rounding to samples.
+        encode_s: From an image in memory to bytes, in the stages of `Codec.encode`: the estimate
+            of the rate, which is made only where it is asked for, is left out.
+        decode_s: From bytes to an image in memory.
+        estimate_error_percent: By how much the file is larger than the model's own estimate.
+        ms_ssim: 0 to 1, where it was measured.
+        ssimulacra2: Up to 100, where it was measured.
+    """
+
+    image: str
+    quality: float
+    width: int
+    height: int
+    file_bytes: int
+    bpp: float
+    psnr_db: float
+    encode_s: float
+    decode_s: float
+    estimate_error_percent: float
+    ms_ssim: float | None = None
+    ssimulacra2: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QualityRow:
+    """Means over all images at one quality; each image counts the same."""
+
+    quality: float
+    bpp: float
+    psnr_db: float
+    encode_s: float
+    decode_s: float
+    estimate_error_percent: float
+    ms_ssim: float | None = None
+    ssimulacra2: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRow:
+    """One image through another codec at one of its qualities; fields as in `ImageRow`.
+
+    Attributes:
+        codec: Its name.
+        quality: On the codec's own scale.
+    """
+
+    codec: str
+    image: str
+    quality: float
+    width: int
+    height: int
+    file_bytes: int
+    bpp: float
+    psnr_db: float
+    encode_s: float
+    decode_s: float
+    ms_ssim: float | None = None
+    ssimulacra2: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMean:
+    """Means over all images of another codec at one quality; each image counts the same."""
+
+    codec: str
+    quality: float
+    bpp: float
+    psnr_db: float
+    encode_s: float
+    decode_s: float
+    ms_ssim: float | None = None
+    ssimulacra2: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """What another codec is.
+
+    Attributes:
+        name: As the command line takes it.
+        title: As tables and plots show it.
+        library: What codes and decodes, with its version.
+        settings: How it was set, and what its quality means.
+    """
+
+    name: str
+    title: str
+    library: str
+    settings: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """BD-rate of ours against another codec.
+
+    Attributes:
+        codec: The other, which 0% stands for.
+        metric: The name of what is held equal.
+        percent: Our rate over the other's; None where the two cannot be compared.
+        low: Lower end of the fidelities that both reach, in the metric's unit.
+        high: Upper end.
+        problem: Why there is no figure; empty where there is one.
+    """
+
+    codec: str
+    metric: str
+    percent: float | None
+    low: float | None = None
+    high: float | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An image that was left out, and why."""
+
+    image: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Medians over repeated runs on one image.
+
+    Attributes:
+        width: In pixels.
+        height: In pixels.
+        repeats: Runs of each direction, after one that is not counted.
+        quality: As given.
+        encode_s: From an image in memory to bytes, as in `ImageRow`.
+        decode_s: From bytes to an array in memory.
+        encode_entropy_share: Part of `encode_s` that the entropy coder takes, 0 to 1.
+        decode_entropy_share: Part of `decode_s`.
+    """
+
+    width: int
+    height: int
+    repeats: int
+    quality: float
+    encode_s: float
+    decode_s: float
+    encode_entropy_share: float
+    decode_entropy_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that one run measured.
+
+    Attributes:
+        bundle: Name of the bundle.
+        model_id: Its id, in hexadecimal.
+        qualities: Means, by ascending quality.
+        images: What they are the means of.
+        comparisons: BD-rates against published curves, in the order asked for.
+        speed: Where it was asked for.
+        metrics: Names of the fidelities that were measured.
+        codecs: The other codecs, in the order asked for.
+        peers: Their means, codec by codec, by ascending quality.
+        peer_images: What those are the means of.
+        gains: BD-rates of ours against each of them, by each metric.
+        skipped: Images that were left out.
+        machine: What the times depend on.
+    """
+
+    bundle: str
+    model_id: str
+    qualities: tuple[QualityRow, ...]
+    images: tuple[ImageRow, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    speed: Speed | None = None
+    metrics: tuple[str, ...] = (PSNR.name,)
+    codecs: tuple[PeerInfo, ...] = ()
+    peers: tuple[PeerMean, ...] = ()
+    peer_images: tuple[PeerRow, ...] = ()
+    gains: tuple[Gain, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    machine: str = ""

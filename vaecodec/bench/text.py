@@ -1,0 +1,96 @@
+"""The report as aligned plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vaecodec.bench.means import value_of
+from vaecodec.bench.results import METRICS, Gain, Judged, Report, Speed
+from vaecodec.curves import Comparison
+
+_WIDTHS = {"psnr": 8, "ms-ssim": 10, "ssimulacra2": 11}
+_HEADS = {"psnr": "psnr_db", "ms-ssim": "ms_ssim_db", "ssimulacra2": "ssimulacra2"}
+_DIGITS = {"psnr": 3, "ms-ssim": 3, "ssimulacra2": 2}
+
+
+def text_table(report: Report) -> str:
+    """Return all means and BD-rates, a line for each."""
+    images = len({row.image for row in report.images})
+    lines = [
+        f"{report.bundle} ({report.model_id}), means over {images} images",
+        f"{_heads(report)} {'encode_s':>9} {'decode_s':>9} {'estimate':>9}",
+    ]
+    lines += [
+        f"{row.quality:7.1f} {_figures(report, row)} {row.encode_s:9.3f} {row.decode_s:9.3f} "
+        f"{row.estimate_error_percent:+8.2f}%"
+        for row in report.qualities
+    ]
+    for info in report.codecs:
+        lines += ["", f"{info.title} ({info.library}): {info.settings}"]
+        lines.append(f"{_heads(report)} {'encode_s':>9} {'decode_s':>9}")
+        lines += [
+            f"{row.quality:7.2f} {_figures(report, row)} {row.encode_s:9.3f} {row.decode_s:9.3f}"
+            for row in report.peers
+            if row.codec == info.name
+        ]
+    if report.gains:
+        lines += ["", *_gains(report)]
+    if report.comparisons:
+        width = max(len(comparison.curve) for comparison in report.comparisons)
+        lines += ["", "BD-rate (PSNR) against"]
+        lines += [_comparison_line(comparison, width) for comparison in report.comparisons]
+    if report.speed:
+        lines += ["", _speed_line(report.speed)]
+    return "\n".join(lines)
+
+
+def _heads(report: Report) -> str:
+    return " ".join(
+        (f"{'quality':>7} {'bpp':>8}", *(f"{_HEADS[m]:>{_WIDTHS[m]}}" for m in report.metrics))
+    )
+
+
+def _figures(report: Report, row: Judged) -> str:
+    cells = [f"{row.bpp:8.4f}"]
+    for metric in report.metrics:
+        value = value_of(row, metric)
+        text = "-" if value is None else f"{value:.{_DIGITS[metric]}f}"
+        cells.append(f"{text:>{_WIDTHS[metric]}}")
+    return " ".join(cells)
+
+
+def _gains(report: Report) -> Iterable[str]:
+    """Yield the BD-rates against the codecs measured here, a block for each metric."""
+    width = max(len(info.title) for info in report.codecs)
+    titles = {info.name: info.title for info in report.codecs}
+    for name in report.metrics:
+        metric = METRICS[name]
+        yield f"BD-rate ({metric.title}) against the codecs measured here"
+        for gain in report.gains:
+            if gain.metric == name:
+                yield _gain_line(gain, f"{titles[gain.codec]:<{width}}", metric.unit)
+
+
+def _gain_line(gain: Gain, title: str, unit: str) -> str:
+    if gain.percent is None:
+        return f"  {title}  {gain.problem}"
+    span = f"{gain.low:.2f} to {gain.high:.2f} {unit}".rstrip()
+    return f"  {title} {gain.percent:+8.2f}%  over {span}"
+
+
+def _comparison_line(comparison: Comparison, width: int) -> str:
+    if comparison.percent is None:
+        return f"  {comparison.curve:<{width}}  {comparison.problem}"
+    return (
+        f"  {comparison.curve:<{width}} {comparison.percent:+8.2f}%  "
+        f"over {comparison.low_db:.2f} to {comparison.high_db:.2f} dB"
+    )
+
+
+def _speed_line(speed: Speed) -> str:
+    return (
+        f"{speed.width}x{speed.height} at quality {speed.quality:g}, "
+        f"medians of {speed.repeats}: "
+        f"encode {speed.encode_s:.3f} s ({100 * speed.encode_entropy_share:.1f}% entropy coding), "
+        f"decode {speed.decode_s:.3f} s ({100 * speed.decode_entropy_share:.1f}%)"
+    )
