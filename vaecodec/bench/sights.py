@@ -7,7 +7,7 @@ from html import escape
 
 from vaecodec.bench.markup import number, percent, table
 from vaecodec.bench.pictures import data_uri, heat, ramp_css
-from vaecodec.bench.views import ORIGINAL, OURS, Version, View
+from vaecodec.bench.views import CROP_HEIGHT, CROP_WIDTH, ORIGINAL, OURS, Version, View
 from vaecodec.bundle import PATCH
 
 _STRENGTH = 65
@@ -22,14 +22,15 @@ def crops_section(views: Sequence[View]) -> str:
     others = len(views[0].versions) > 2
     title = "Side by side, at equal file size" if others else "Side by side"
     nearest = (
-        " Every other codec had the quality whose file comes nearest to the size of ours."
+        " Every other codec had the quality whose file comes nearest to the size of ours; not every "
+        "one goes so low."
         if others
         else ""
     )
     return f"""<section aria-labelledby="crops">
 <h2 id="crops">{title}</h2>
-<p class="note">From each image the part of {_size(views[0])} pixels that took most of our bits;
-sizes and PSNR are those of the whole image.{nearest} Drag the divider, or move it with the arrow
+<p class="note">From each image the part, of up to {CROP_WIDTH} by {CROP_HEIGHT} pixels, that took
+most of our bits; sizes and PSNR are those of the whole image.{nearest} Drag the divider, or move it with the arrow
 keys.</p>
 {"".join(_crop(index, view) for index, view in enumerate(views))}</section>
 """
@@ -47,11 +48,6 @@ of the hyper-latents included. Headers, checksums and alpha are left out.</p>
 {"".join(_map(index, view) for index, view in enumerate(views))}</div>
 </section>
 """
-
-
-def _size(view: View) -> str:
-    rows, columns = view.crop.shape
-    return f"{columns} by {rows}"
 
 
 def _crop(index: int, view: View) -> str:
