@@ -22,16 +22,16 @@ def crops_section(views: Sequence[View]) -> str:
     others = len(views[0].versions) > 2
     title = "Side by side, at equal file size" if others else "Side by side"
     nearest = (
-        " Every other codec had the quality whose file comes nearest to the size of ours; not every "
-        "one goes so low."
+        "\nEvery other codec had the quality whose file comes nearest to the size of ours; not\n"
+        "every one goes so low."
         if others
         else ""
     )
     return f"""<section aria-labelledby="crops">
 <h2 id="crops">{title}</h2>
 <p class="note">From each image the part, of up to {CROP_WIDTH} by {CROP_HEIGHT} pixels, that took
-most of our bits; sizes and PSNR are those of the whole image.{nearest} Drag the divider, or move it with the arrow
-keys.</p>
+most of our bits; sizes and PSNR are those of the whole image.{nearest}
+Drag the divider, or move it with the arrow keys.</p>
 {"".join(_crop(index, view) for index, view in enumerate(views))}</section>
 """
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaecodec.cli.console import json_text, note, put_text
+from vaecodec.cli.device import Device
 from vaecodec.cli.options import BundleName, Force, Quiet, examples
 from vaecodec.cli.paths import STREAM, check_target, write
 
@@ -103,6 +104,7 @@ def bench(
     ] = 4,
     force: Force = False,
     bundle: BundleName = "base",
+    device: Device = "cpu",
     quiet: Quiet = False,
 ) -> None:
     """Measure rate, fidelity and time on a folder of images.
@@ -124,7 +126,7 @@ def bench(
     from vaecodec.curves import compare
 
     paths = measuring.find_images(folder)
-    codec = Codec(bundle)
+    codec = Codec(bundle, device)
 
     def progress(done: int, total: int, name: str) -> None:
         if not quiet:
