@@ -166,15 +166,14 @@ def forge(
         rows, columns = (side + -side % HYPER_STRIDE for side in segment.shape)
         y = rng.normal(0, reach, (1, bundle.latent_channels, rows, columns))
         z = rng.normal(0, min(reach, 64), (1, bundle.hyper_channels, rows // 4, columns // 4))
-        latents.append(
-            coder.write(
-                y.astype(np.float32),
-                np.rint(z.clip(-RESIDUAL_MAX, RESIDUAL_MAX)).astype(np.float32),
-                segment.shape,
-                level,
-                Trace(estimates=False),
-            )
-        )
+        gained = y.astype(np.float32)
+        z = np.rint(z.clip(-RESIDUAL_MAX, RESIDUAL_MAX)).astype(np.float32)
+        covered = gained[:, :, : segment.shape[0], : segment.shape[1]]
+
+        def hyper(*_: object, gained=gained, z=z) -> list[np.ndarray]:
+            return [gained, z]
+
+        latents.append(coder.write(hyper, covered, level, Trace(estimates=False)))
         if mode.has_alpha:
             pixels = segment.scaled(PATCH).within(Box(0, 0, height, width))
             plane = rng.integers(0, 2**depth, pixels.shape)
