@@ -214,6 +214,7 @@ def _cluster(address: str | None) -> Generator[Any]:
     if ray.is_initialized():  # by a program that uses this module
         yield ray
         return
+    levels = [(handler, handler.level) for handler in logging.getLogger().handlers]
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.CRITICAL)
@@ -230,6 +231,8 @@ def _cluster(address: str | None) -> Generator[Any]:
     finally:
         ray.shutdown()
         worker._worker_logs_enabled = True
+        for handler, level in levels:  # the program's own, which Ray has quieted, too
+            handler.setLevel(level)
 
 
 def _connect(ray: Any, address: str | None) -> None:
