@@ -144,8 +144,7 @@ def test_tiles_partition_an_area(area: Box):
 @given(boxes())
 def test_tiles_of_a_large_area_begin_where_segments_do(area: Box):
     parts = tiles(area)
-    if area.area <= TILE_ROWS * TILE_COLUMNS:
-        assert parts == [area]
+    if parts == [area]:  # which may lie anywhere: see the next test for what must be one
         return
     for part in parts:
         assert part.top in (area.top, part.top // TILE_ROWS * TILE_ROWS)
