@@ -46,7 +46,7 @@ _LEAD = 2 * _UNIT
 _KEPT_SLOPE = 0.93
 """What a level adds as long as the analysis stays the same, beside what was expected."""
 _KEPT_BYTES = 2**29
-"""What an analysis that is kept may take: 107 megapixels of 320 channels. Beyond, it is repeated,
+"""What an analysis that is kept may take: 89 megapixels of 384 channels. Beyond, it is repeated,
 too."""
 _CLOSED = _UNIT // 10
 """Levels between one too low and one too high at which no others are tried."""
@@ -56,10 +56,10 @@ _BUSYNESS_PIXELS = 2**20
 _IDENTICAL_DB = 150.0
 """Stands for the infinite fidelity of an image that comes back as it was."""
 
-# What photographs come to with the bundle `base` at eight qualities: factors of 1, f, f * f and c,
-# where f and c are what `_busyness` returns. Fitted to 142 tiles of training photographs; the size
-# of a Kodak image is off by 7% (quality 98) to 13% (quality 2). Other bundles and images only take
-# longer.
+# What photographs come to at eight qualities: factors of 1, f, f * f and c, where f and c are what
+# `_busyness` returns. Fitted to 142 tiles of training photographs with an earlier `base`, of 320
+# latents; with that, the size of a Kodak image was off by 7% (quality 98) to 13% (quality 2). Other
+# bundles and images only take longer.
 _QUALITIES = (0, 15, 30, 45, 60, 75, 90, 100)
 _LOG_BYTES_PER_PIXEL = (
     (-7.397, -0.706, 0.127, 1.056),
