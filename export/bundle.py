@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from export.cost import kmac_per_pixel
 from export.dyadic import EXACT_STEPS, DyadicConv
 from export.model import Model
 from export.onnx_export import anchor_tables, build_graphs
@@ -57,7 +58,9 @@ def write_bundle(model: Model, folder: Path, name: str, provenance: dict[str, An
     for file, data in files.items():
         (temporary / file).write_bytes(data)
     _write_manifest(temporary, manifest)
-    manifest["known_answer"] = Prior(find_bundle(temporary)).known_answer()
+    bundle = find_bundle(temporary)
+    manifest["known_answer"] = Prior(bundle).known_answer()
+    manifest["kmac_per_pixel"] = kmac_per_pixel(bundle)
     _write_manifest(temporary, manifest)
     if (folder / CARD).exists():
         shutil.copy2(folder / CARD, temporary / CARD)
@@ -86,6 +89,7 @@ def _manifest(
         "hyper_stride": HYPER_STRIDE,
         "architecture": model.arch.to_dict(),
         "known_answer": "",
+        "kmac_per_pixel": {},
         "decoding_files": decoding,
         "files": hashes,
     }

@@ -23,6 +23,14 @@ ENCODING = ("encoder.onnx", "hyper.onnx", "prior.onnx", *_CONTEXT)
 DECODING = ("prior.onnx", *_CONTEXT, "decoder.onnx")
 
 
+def kmac_per_pixel(bundle: Bundle) -> dict[str, float]:
+    """Return thousands of operations per pixel of ``encoding`` and ``decoding``, for a manifest."""
+    directions = {"encoding": ENCODING, "decoding": DECODING}
+    return {
+        name: round(macs_per_pixel(bundle, files) / 1000, 1) for name, files in directions.items()
+    }
+
+
 def macs_per_pixel(bundle: Bundle, files: tuple[str, ...]) -> float:
     """Return the multiply-accumulate operations per pixel of these graphs' convolutions."""
     graphs = (onnx.load_model_from_string(bundle.read(file)) for file in files)

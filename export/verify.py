@@ -16,7 +16,7 @@ import torch
 from onnx import numpy_helper
 
 from export.bundle_weights import read_model
-from export.cost import DECODING, ENCODING, macs_per_pixel
+from export.cost import kmac_per_pixel
 from export.dyadic import ACTIVATION_MAX, ACTIVATION_STEPS, EXACT_STEPS, WEIGHT_MAX
 from export.fixed_point import evaluate
 from export.model import MEAN_MAX, MEAN_STEPS, Model
@@ -99,8 +99,10 @@ def _hashes(bundle: Bundle) -> str:
 
 
 def _cost(bundle: Bundle) -> str:
-    encoding, decoding = (macs_per_pixel(bundle, files) / 1000 for files in (ENCODING, DECODING))
-    return f"encoding {encoding:.1f} kMAC per pixel, decoding {decoding:.1f}"
+    cost = kmac_per_pixel(bundle)
+    if bundle.manifest.get("kmac_per_pixel") != cost:
+        raise ValueError(f"the manifest does not say what it is: {cost}")
+    return f"encoding {cost['encoding']} kMAC per pixel, decoding {cost['decoding']}"
 
 
 def _exact_graphs(bundle: Bundle) -> dict[str, onnx.ModelProto]:

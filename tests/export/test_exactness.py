@@ -102,6 +102,17 @@ def test_cost_is_that_of_the_layers(tiny_bundle: Path):
     assert macs_per_pixel(find_bundle(tiny_bundle), ("encoder.onnx",)) == expected
 
 
+def test_the_manifest_says_what_a_pixel_costs(tiny_bundle: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text("utf-8"))
+    encoder = macs_per_pixel(find_bundle(tiny_bundle), ("encoder.onnx",)) / 1000
+    assert manifest["kmac_per_pixel"]["encoding"] > encoder
+    assert outcome(folder)["cost"]
+    path.write_text(json.dumps(manifest | {"kmac_per_pixel": {}}), "utf-8")
+    assert not outcome(folder)["cost"]
+
+
 def test_a_bundle_never_replaces_another_folder(tmp_path: Path):
     (tmp_path / "photograph.jpg").write_bytes(b"dear")
     with pytest.raises(ValueError, match="not a bundle"):
