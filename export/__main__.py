@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,7 +52,10 @@ def train(
 
     torch.set_flush_denormal(True)
     chosen = Recipe.read(recipe)
-    changes = {"steps": steps, "decay_steps": decay_steps}
+    changes: dict[str, Any] = {"steps": steps, "decay_steps": decay_steps}
+    if chosen.training.autocast == "bfloat16" and not trainer.computes_bfloat16(cpu=cpu):
+        typer.echo("this processor has no bfloat16: training in float32", err=True)
+        changes["autocast"] = "off"
     given = {name: value for name, value in changes.items() if value is not None}
     chosen = replace(chosen, training=replace(chosen.training, **given))
     run.mkdir(parents=True, exist_ok=True)
@@ -136,7 +139,7 @@ def curve(
         typer.echo(f"level {level:4.1f}  {bpp:.4f} bpp  {psnr:.3f} dB")
     for comparison in compare(points, chosen):
         figure = comparison.problem if comparison.percent is None else f"{comparison.percent:+.1f}%"
-        typer.echo(f"BD-rate against {comparison.curve}: {figure}")
+        typer.echo(f"BD-rate against {comparison.codec}: {figure}")
 
 
 @app.command()

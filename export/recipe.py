@@ -30,7 +30,7 @@ class Training:
         weight_decay: decoupled decay of Muon's and Adam's weights, per unit of their rate.
         clip_norm: gradients are scaled down to this norm where theirs is larger.
         ema_decay: decay per step of the averaged weights, which are what is exported.
-        autocast: "bfloat16" or "off". CPUs without AVX-512 run bfloat16 slower than float32.
+        autocast: "bfloat16" or "off". A processor without it is slower with it by far.
         levels: range of levels that are drawn, in anchors; the same twice trains one level alone.
         seed: fixes crops, levels, noise and initial weights.
         validate_every: steps between validations.

@@ -303,6 +303,18 @@ class Trainer:
         return Progress(*columns, TimeRemainingColumn(), disable=not shown)
 
 
+def computes_bfloat16(*, cpu: bool) -> bool:
+    """Tell whether what trains multiplies in bfloat16: a CPU that does not is ten times slower.
+
+    Args:
+        cpu: whether GPUs are left aside.
+    """
+    able = torch.cpu.get_capabilities()
+    names = ("avx512_bf16", "amx_bf16", "bf16")  # the last is of ARM
+    gpu = not cpu and torch.accelerator.is_available()
+    return gpu or any(able.get(name, False) for name in names)
+
+
 @contextmanager
 def _stop_on_signal() -> Iterator[threading.Event]:
     """Yield an event that the first SIGINT or SIGTERM sets; a second one acts as usual."""

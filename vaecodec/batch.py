@@ -11,19 +11,23 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path, PurePath
+from unicodedata import normalize
 
-from vaecodec.errors import InputError, InsufficientMemoryError, OutputError
-from vaecodec.fileio import read_bytes, write_atomic
+from vaecodec.errors import InputError, InsufficientMemoryError, OutputError, VaecodecError
+from vaecodec.fileio import APPLE_DOUBLE, read_bytes, unwind_on_signals, walk, write_atomic
 from vaecodec.jobs import Job, Outcome, Task, carry_out, failed
 
 _PATIENCE_S = 10
-"""How long a worker that was told to end may take, before it is made to."""
+"""How long workers that were told to end may take, before they are made to."""
+_KILLED = -9
+"""The exit code of SIGKILL, by which systems that run out of memory end processes."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Listing:
 
     Attributes:
         tasks: in the order of their names.
-        ignored: how many files have other suffixes, by suffix.
+        ignored: how many files are none of the job's, by suffix.
         unreadable: folders that could not be listed, and why.
     """
 
@@ -71,10 +75,7 @@ def list_folder(source: str, target: str, job: Job, *, recursive: bool) -> Listi
             raise InputError(f"{source}: {reason}") from error
         listing.unreadable.append(failed(Task(error.filename, ""), reason))
 
-    for folder, inside, names in os.walk(source, onerror=unlisted):
-        inside.sort()
-        if not recursive:
-            inside.clear()
+    for folder, names in walk(source, unlisted, recursive=recursive):
         below = os.path.join(target, os.path.relpath(folder, source))
         for name, output in output_names(names, job, listing.ignored):
             path = os.path.join(folder, name)
@@ -90,6 +91,7 @@ def output_names(
 
     An output has the input's name with the suffix of the job; where two inputs would share it, it
     is put behind the whole name of each (`a.jpg` and `a.png` become `a.jpg.vaec` and `a.png.vaec`).
+    Names are shared, too, that are one only to some file systems: `a.jpg` and `A.png`.
 
     Args:
         names: of all files of the folder.
@@ -99,16 +101,22 @@ def output_names(
     mine: list[str] = []
     for name in sorted(names):
         suffix = PurePath(name).suffix.lower()
-        if job.takes(suffix):
+        if job.takes(suffix) and not name.startswith(APPLE_DOUBLE):
             mine.append(name)
         else:
             ignored[suffix] += 1
-    stems = Counter(PurePath(name).stem for name in mine)
-    wholes = set(mine)
+    stems = Counter(_folded(PurePath(name).stem) for name in mine)
+    wholes = set(map(_folded, mine))
     for name in mine:
         stem = PurePath(name).stem
-        is_shared = stems[stem] > 1 or stem in wholes  # a.jpg.jpg beside a.jpg
+        folded = _folded(stem)
+        is_shared = stems[folded] > 1 or folded in wholes  # a.jpg.jpg beside a.jpg
         yield name, (name if is_shared else stem) + job.suffix
+
+
+def _folded(name: str) -> str:
+    """Return what is the same for names between which a file system may not distinguish."""
+    return normalize("NFC", name.casefold())
 
 
 def split_done(tasks: Iterable[Task], *, force: bool) -> tuple[list[Task], list[Outcome]]:
@@ -119,7 +127,7 @@ def split_done(tasks: Iterable[Task], *, force: bool) -> tuple[list[Task], list[
     to_do: list[Task] = []
     done: list[Outcome] = []
     for task in tasks:
-        if not force and os.path.lexists(task.target):
+        if not force and os.path.isfile(task.target):
             size = _size(task.target)
             done.append(Outcome(task.source, task.target, "skipped", task.input_bytes, size))
         else:
@@ -143,7 +151,7 @@ def run(
         force: whether outputs that exist are replaced.
 
     Raises:
-        VaecodecError: the job cannot be opened: no such model or device.
+        VaecodecError: the job cannot be opened: no such model or device, or a process died of it.
     """
     pending = iter(tasks)
     workers = [_Worker(job, threads, force=force) for _ in range(processes)]
@@ -152,15 +160,19 @@ def run(
             for worker in workers:
                 if worker.task is None and (task := next(pending, None)) is not None:
                     worker.give(task)
-            busy = {worker.connection: worker for worker in workers if worker.task is not None}
+            busy = [worker for worker in workers if worker.task is not None]
             if not busy:
                 return
-            for connection in wait(list(busy)):
-                worker = next(one for one in workers if one.connection is connection)
-                yield worker.result()
+            ready = wait([worker.connection for worker in busy])
+            for worker in busy:
+                if worker.connection in ready and (outcome := worker.answer()) is not None:
+                    yield outcome
     finally:
         for worker in workers:
-            worker.end()
+            worker.stop()
+        deadline = time.monotonic() + _PATIENCE_S
+        for worker in workers:
+            worker.end(deadline)
 
 
 class _Worker:
@@ -174,6 +186,7 @@ class _Worker:
     def _start(self) -> None:
         # Never forked: ONNX Runtime's threads would not survive that.
         context = multiprocessing.get_context("spawn")
+        self._is_open = False
         self.connection, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(
             target=_serve, args=(theirs, *self._settings), daemon=True
@@ -184,67 +197,89 @@ class _Worker:
     def give(self, task: Task) -> None:
         """Let it do a task."""
         self.task = task
-        with contextlib.suppress(OSError):  # it has died, which `result` finds
+        with contextlib.suppress(OSError):  # it has died, which `answer` finds
             self.connection.send(task)
 
-    def result(self) -> Outcome:
-        """Return what became of the task; a worker that has died is replaced."""
-        task, self.task = self.task, None
-        if task is None:
-            raise RuntimeError("the worker was given no task")
+    def answer(self) -> Outcome | None:
+        """Return what became of the task; None if the job was opened, and it is at the task now.
+
+        A worker that has died is replaced.
+
+        Raises:
+            VaecodecError: the job cannot be opened.
+        """
         try:
-            answer = self.connection.recv()
+            answer: Outcome | Exception | None = self.connection.recv()
         except (EOFError, OSError):
-            self.process.join(_PATIENCE_S)
-            code = self.process.exitcode
-            self.end()
-            self._start()
-            reason = f"its process ended with {code}: probably it had not enough memory"
-            return failed(task, InsufficientMemoryError(reason))
-        if isinstance(answer, BaseException):
+            return self._replace()
+        if isinstance(answer, Exception):
             raise answer
+        if answer is None:
+            self._is_open = True
+        else:
+            self.task = None
         return answer
 
-    def end(self) -> None:
-        """End the process: at once if it is at a file, which it leaves no trace of."""
+    def _replace(self) -> Outcome | None:
+        """Start another process, and return what became of the task of the one that has died."""
+        self.process.join(_PATIENCE_S)
+        error = _death(self.process.exitcode)
+        if not self._is_open:  # as another one would
+            error.add_note("loading the model")
+            raise error
+        self.stop()
+        self.end(time.monotonic())
+        self._start()
+        task, self.task = self.task, None
+        return None if task is None else failed(task, error)
+
+    def stop(self) -> None:
+        """Tell the process to end: at once if it is at a file, which it leaves no trace of."""
         self.connection.close()
         if self.task is not None:
             self.process.terminate()
-        self.process.join(_PATIENCE_S)
+
+    def end(self, deadline: float) -> None:
+        """Wait until the process has ended, and at a time of the monotonic clock make it end."""
+        self.process.join(max(deadline - time.monotonic(), 0))
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
         self.process.close()
 
 
+def _death(code: int | None) -> VaecodecError:
+    """Return what to say of a process that ended by itself."""
+    if code == _KILLED:
+        reason = "its process was killed, probably for want of memory: try fewer at a time: -j 1"
+        return InsufficientMemoryError(reason)
+    if code is not None and code < 0:
+        return VaecodecError(f"its process was ended by signal {-code}")
+    return VaecodecError(f"its process exited with code {code}")
+
+
 def _serve(connection: Connection, job: Job, threads: int | None, force: bool) -> None:
-    """Do what comes through a connection, until its other end is closed."""
+    """Open a job, say so, and do what comes through a connection, until its other end is closed."""
     # Ctrl-C reaches every process of the terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    unwind_on_signals()
     os.dup2(2, 1)  # standard output is the parent's, and libraries print at times
-    try:
-        work = job.open(threads)
-    except Exception as error:
-        work = error
-    while True:
+    with contextlib.suppress(EOFError, OSError):  # the parent needs no more, or is gone
         try:
-            task: Task = connection.recv()
-        except EOFError:
+            work = job.open(threads)
+        except Exception as error:
+            connection.send(error)
             return
-        if isinstance(work, Exception):
-            answer = work
-        else:
+        connection.send(None)
+        while True:
+            task: Task = connection.recv()
             answer = carry_out(
                 task,
                 work,
                 lambda path: read_bytes(path, job.limits),
                 lambda path, data: put_file(path, data, force=force),
             )
-        try:
             connection.send(answer)
-        except OSError:  # the parent is gone
-            return
 
 
 def put_file(path: str, data: bytes | memoryview, *, force: bool) -> None:

@@ -252,7 +252,8 @@ class Codec:
                 part = y[:, :, *segment.slices(tile)]
                 latents[index] = self._latents.write(hyper, part, level, trace)
         payloads = tuple(latents[index] for index in sorted(latents))
-        return pack(replace(frame, header=header, latents=payloads), self.limits)
+        with trace.stage("container"):
+            return pack(replace(frame, header=header, latents=payloads), self.limits)
 
     def _analyse(
         self, raster: Raster, tile: Box, grid: Box, level: int, trace: Trace

@@ -18,21 +18,23 @@ Curves = dict[str, list[Point]]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """BD-rate against one curve.
+    """BD-rate against another codec.
 
     Attributes:
-        curve: Its name.
-        percent: Our rate over the curve's at equal PSNR; None where they cannot be compared.
-        low_db: Lower end of the overlap.
-        high_db: Upper end.
+        codec: The other, which 0% stands for.
+        percent: Our rate over the other's; None where the two cannot be compared.
+        low: Lower end of the fidelities that both reach, in the metric's unit.
+        high: Upper end.
         problem: Why there is no figure; empty where there is one.
+        metric: The name of what is held equal.
     """
 
-    curve: str
+    codec: str
     percent: float | None
-    low_db: float | None = None
-    high_db: float | None = None
+    low: float | None = None
+    high: float | None = None
     problem: str = ""
+    metric: str = "psnr"
 
 
 def load_curves(path: str | Path) -> Curves:
@@ -54,7 +56,14 @@ def load_curves(path: str | Path) -> Curves:
             ]
             for name, points in parsed.items()
         }
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (
+        ArithmeticError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise InputError(
             f"{path} is not a JSON file of curves, "
             '{codec: [{"bpp": number, "psnr_rgb": number}]}: ' + repr(error)
@@ -74,19 +83,28 @@ def choose_curves(curves: Curves, names: Sequence[str]) -> Curves:
     return {name: curves[name] for name in names} if names else curves
 
 
-def compare(ours: Iterable[Point], curves: Curves) -> tuple[Comparison, ...]:
+def compare(
+    ours: Iterable[Point], curves: Curves, metric: str = "psnr", unit: str = "dB"
+) -> tuple[Comparison, ...]:
     """Return the BD-rate of our points against each curve, which is the anchor.
+
+    Args:
+        ours: Any number of points.
+        curves: The others, by codec.
+        metric: The name of their fidelity.
+        unit: Of it, for what problems say.
 
     Raises:
         RuntimeUnavailableError: If SciPy is not installed.
     """
     points = list(ours)
-    return tuple(_compare_one(points, name, curve) for name, curve in curves.items())
-
-
-def _compare_one(ours: list[Point], name: str, curve: list[Point]) -> Comparison:
-    try:
-        result = bd_rate(curve, ours)
-    except ValueError as error:
-        return Comparison(name, None, problem=str(error))
-    return Comparison(name, result.percent, result.low_db, result.high_db)
+    found: list[Comparison] = []
+    for codec, curve in curves.items():
+        try:
+            result = bd_rate(curve, points, unit)
+        except ValueError as error:
+            found.append(Comparison(codec, None, problem=str(error), metric=metric))
+        else:
+            ends = result.low_db, result.high_db
+            found.append(Comparison(codec, result.percent, *ends, metric=metric))
+    return tuple(found)

@@ -24,6 +24,7 @@
 errors from worker processes to their parent.
 """
 
+import os
 from enum import IntEnum
 from typing import ClassVar
 
@@ -161,3 +162,26 @@ class OutputError(VaecodecError):
 
 class OutputExistsError(OutputError):
     """The output exists already, and overwriting it was not asked for."""
+
+
+def described(error: BaseException) -> tuple[str, ExitCode]:
+    """Return what to say of any exception, in one line, and the code to exit with."""
+    if isinstance(error, VaecodecError):
+        message = ": ".join((*getattr(error, "__notes__", ()), str(error)))
+        code = ExitCode(error.exit_code)
+    elif isinstance(error, MemoryError):
+        message, code = "not enough memory for an image of this size", ExitCode.LIMIT
+    elif isinstance(error, OSError):
+        message, code = str(error), ExitCode.OUTPUT
+    else:
+        message = (
+            f"this is a bug, please report it ({type(error).__name__}: {error}); "
+            "VAECODEC_DEBUG=1 shows where it happened"
+        )
+        code = ExitCode.BUG
+    return " ".join(message.split()), code
+
+
+def is_debugged() -> bool:
+    """Tell whether the user wants to see the tracebacks of bugs."""
+    return os.environ.get("VAECODEC_DEBUG") == "1"

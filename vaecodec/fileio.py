@@ -7,9 +7,12 @@ import contextlib
 import io
 import os
 import secrets
+import signal
 import stat
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import BinaryIO
 
 from vaecodec.errors import InputError, OutputError, OutputExistsError
@@ -18,6 +21,8 @@ from vaecodec.limits import DEFAULT_LIMITS, Limits
 # Read in blocks: asking a pipe for `max_file_bytes` at once would set that much aside.
 _SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 _BLOCK_BYTES = 2**20
+APPLE_DOUBLE = "._"
+"""Begins the names of files that macOS puts beside others, for what only its own disks can hold."""
 
 
 def read_bytes(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> bytes:
@@ -93,6 +98,45 @@ def write_stdout(data: bytes | memoryview) -> None:
         raise OutputError(f"cannot write to standard output: {_reason(error)}") from error
 
 
+def walk(
+    top: str, unlisted: Callable[[OSError], None], *, recursive: bool
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield folders, each with the names of its files, all in order.
+
+    Links to folders are not followed. Pipes and devices are left out, as one might never end; a
+    link that leads nowhere is a file that is missing.
+
+    Args:
+        top: The first folder.
+        unlisted: Called with why a folder cannot be listed.
+        recursive: Whether folders inside are listed, too.
+    """
+    for folder, inside, names in os.walk(top, onerror=unlisted):
+        inside[:] = sorted(inside) if recursive else ()
+        yield folder, [name for name in sorted(names) if _is_file(os.path.join(folder, name))]
+
+
+def _is_file(path: str) -> bool:
+    return os.path.isfile(path) or not os.path.exists(path)
+
+
+def unwind_on_signals() -> None:
+    """Turn requests to end into exits, so that no temporary file stays behind."""
+    ended = False
+
+    def end(number: int, _: FrameType | None) -> None:
+        nonlocal ended
+        if not ended:  # one that follows must not cut the unwinding short
+            ended = True
+            sys.exit(128 + number)
+
+    for name in ("SIGHUP", "SIGTERM"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        # A signal that is ignored, as `nohup` sets it up, stays ignored.
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
+
+
 def _read_stdin(limits: Limits) -> bytes:
     stdin = sys.stdin
     if not stdin or stdin.closed:
@@ -121,6 +165,19 @@ def _is_stream(target: Path) -> bool:
     except FileNotFoundError:
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def check_input(path: str) -> None:
+    """Refuse an input that is not there, before the output is looked at.
+
+    Raises:
+        InputError: If it cannot be found; standard input is always there.
+    """
+    try:
+        if path != "-":
+            os.stat(path)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise InputError(f"cannot read {path}: {_reason(error)}") from error
 
 
 def check_output(target: Path, name: str, *, force: bool) -> None:

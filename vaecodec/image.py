@@ -54,7 +54,7 @@ def read_image(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Raster:
     """
     if data.startswith(MAGIC):
         raise ImageError("this is a .vaec file already: decompress it first")
-    with _pillow_without_limits():
+    with pillow_without_limits():
         try:
             image = Image.open(io.BytesIO(data))
             limits.check_size(*image.size)
@@ -111,7 +111,7 @@ def write_image(raster: Raster, suffix: str) -> bytes | memoryview:
     image = raster.to_pillow()
     buffer = io.BytesIO()
     try:
-        with _pillow_without_limits():  # which reads EXIF anew for a TIFF
+        with pillow_without_limits():  # which reads EXIF anew for a TIFF
             metadata = save_options(raster.metadata, name)
         image.save(buffer, format=name, **(_SAVE_OPTIONS.get(name, {}) | metadata))
     except Exception as error:  # each of Pillow's writers refuses in its own way
@@ -158,7 +158,7 @@ def _read_deep(image: Image.Image, data: bytes) -> Raster:
 
 
 @contextmanager
-def _pillow_without_limits() -> Generator[None]:
+def pillow_without_limits() -> Generator[None]:
     """Keep Pillow's warnings in, and its own limit on pixels, which is under ours, away.
 
     Both are settings of the whole process, so one thread at a time may hold them.

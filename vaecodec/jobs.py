@@ -7,11 +7,12 @@ function from a file's bytes to another file's.
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from vaecodec.errors import ExitCode, OutputExistsError, VaecodecError
+from vaecodec.errors import ExitCode, OutputExistsError, described, is_debugged
 from vaecodec.limits import DEFAULT_LIMITS, Limits
 from vaecodec.rate import DEFAULT_QUALITY
 
@@ -23,7 +24,7 @@ SUFFIX = ".vaec"
 Status = Literal["done", "skipped", "failed"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """One file to read and one to write: paths, or addresses; and the size of the first."""
 
@@ -148,16 +149,17 @@ class Decompress:
         from vaecodec.codec import Codec
         from vaecodec.container import read_header
         from vaecodec.image import check_suffix, write_image
+        from vaecodec.runtime import load_onnxruntime
 
         check_suffix(self.suffix)
+        load_onnxruntime(self.device)
+        given = None if self.bundle is None else find_bundle(self.bundle)
         codecs: dict[bytes, Codec] = {}
-        if self.bundle is not None:
-            find_bundle(self.bundle)
 
         def work(data: bytes) -> Made:
-            model_id = read_header(data).model_id
+            model_id = read_header(data).model_id if given is None else given.model_id
             if model_id not in codecs:
-                chosen = find_by_id(model_id) if self.bundle is None else find_bundle(self.bundle)
+                chosen = given or find_by_id(model_id)
                 codecs.clear()  # folders of several models are rare, and memory is not plenty
                 codecs[model_id] = Codec(chosen, self.device, threads=threads, limits=self.limits)
             image = codecs[model_id].decode_raster(data, strip=self.strip)
@@ -166,7 +168,7 @@ class Decompress:
         return work
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a task.
 
@@ -199,18 +201,9 @@ class Outcome:
 
 def failed(task: Task, error: BaseException) -> Outcome:
     """Return the outcome of a task that an exception ended."""
-    if isinstance(error, VaecodecError):
-        message, code = str(error), error.exit_code
-    elif isinstance(error, MemoryError):
-        message, code = "not enough memory for an image of this size", ExitCode.LIMIT
-    elif isinstance(error, OSError):
-        message, code = str(error), ExitCode.OUTPUT
-    else:
-        message = f"this is a bug, please report it ({type(error).__name__}: {error})"
-        code = ExitCode.BUG
-    line = " ".join(message.split())
+    message, code = described(error)
     return Outcome(
-        task.source, task.target, "failed", task.input_bytes, error=line, exit_code=int(code)
+        task.source, task.target, "failed", task.input_bytes, error=message, exit_code=int(code)
     )
 
 
@@ -236,7 +229,10 @@ def carry_out(
     except OutputExistsError:  # another process was faster
         return Outcome(task.source, task.target, "skipped", task.input_bytes)
     except Exception as error:
-        return failed(task, error)
+        outcome = failed(task, error)
+        if outcome.exit_code == ExitCode.BUG and is_debugged():
+            traceback.print_exc()  # here, as it would not survive the way to the parent
+        return outcome
     return Outcome(
         task.source,
         task.target,

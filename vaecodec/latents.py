@@ -21,7 +21,7 @@ class LatentCoder:
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         """Load them; see `Network` and `Bundle.read` for the errors."""
         tables = load_tables(bundle.read("tables.npz"), bundle.hyper_channels)
-        self._models = SymbolModels(tables)
+        self.models = SymbolModels(tables)
         self._quantise = Quantiser(tables)
         # Small, and on a CPU exact for images of every shape.
         self._prior = Prior(bundle, threads)
@@ -47,7 +47,7 @@ class LatentCoder:
             gained, z = hyper(inputs, (np.float32, shape), (np.float32, z_shape))
         if np.abs(z).max() > RESIDUAL_MAX:
             raise ModelError("a graph of the bundle gives hyper-latents out of range")
-        writer = SymbolWriter(self._models)
+        writer = SymbolWriter(self.models)
         with trace.stage("prior"):
             writer.add(z.reshape(-1).astype(np.int32), self._z_scale_index(level, z.shape))
             features = self._prior.features(z, level)
@@ -67,10 +67,15 @@ class LatentCoder:
             FormatError: the payload is damaged, or not one of such a segment.
             ModelError: the bundle's graphs do not give what they should.
         """
-        reader = SymbolReader(self._models, payload)
+        return self.read_symbols(SymbolReader(self.models, payload), shape, level, trace)
+
+    def read_symbols(
+        self, reader: SymbolReader, shape: tuple[int, int], level: int, trace: Trace
+    ) -> NDArray[np.float32]:
+        """Return what `read` does; the payload is the reader's."""
         z_shape = (1, self._hyper_channels, *(-(-side // HYPER_STRIDE) for side in shape))
         with trace.stage("prior"):
-            least = self._models.tables.least_bits(self._z_row(level))
+            least = self.models.tables.least_bits(self._z_row(level))
             reader.require(z_shape[2] * z_shape[3] * least)
             z = reader.take(self._z_scale_index(level, z_shape)).reshape(z_shape)
             features = self._prior.features(z.astype(np.float32), level)
@@ -81,7 +86,7 @@ class LatentCoder:
 
     def _z_row(self, level: int) -> NDArray[np.uint8]:
         """Return the scale index of each channel of hyper-latents, ``(Nz,)``."""
-        return self._models.tables.z_scale_index[nearest_anchor(level)]
+        return self.models.tables.z_scale_index[nearest_anchor(level)]
 
     def _z_scale_index(self, level: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Return the scale index of every hyper-latent ``(1, Nz, h, w)``, flat."""

@@ -123,23 +123,23 @@ def clean_curve(points: Iterable[Point]) -> list[Point]:
 
     Interpolation needs rate as a function of fidelity. A point that costs more bits than another
     and is no better would make that ambiguous, and no encoder would be run there: it is left out.
-    So is one whose rate or fidelity is not a finite positive number.
+    So are those that are not `usable_points`.
 
     Raises:
         ValueError: If fewer than two points are left.
     """
-    usable = [
-        (rate, fidelity)
-        for rate, fidelity in points
-        if 0 < rate < math.inf and 0 < fidelity < math.inf
-    ]
     curve: list[Point] = []
-    for rate, fidelity in sorted(usable, key=lambda point: (point[0], -point[1])):
+    for rate, fidelity in sorted(usable_points(points), key=lambda point: (point[0], -point[1])):
         if not curve or fidelity > curve[-1][1]:
             curve.append((rate, fidelity))
     if len(curve) < 2:
         raise ValueError(f"a curve needs two usable points, and this one has {len(curve)}")
     return curve
+
+
+def usable_points(points: Iterable[Point]) -> list[Point]:
+    """Return the points of a finite rate above 0 and a finite fidelity."""
+    return [(rate, value) for rate, value in points if 0 < rate < math.inf and math.isfinite(value)]
 
 
 def load_pchip() -> Any:

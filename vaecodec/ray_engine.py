@@ -53,6 +53,7 @@ def run(
     threads: int,
     force: bool,
     address: str | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Generator[Outcome]:
     """Do tasks, and yield what became of each, block by block as blocks end.
 
@@ -69,6 +70,7 @@ def run(
         address: of the cluster, as HOST:PORT; None takes RAY_ADDRESS, or finds one that runs on
             this machine, or starts one; "local" starts one. A process that is connected to one
             stays with it.
+        tell: called with what the user should know before anything is done.
 
     Raises:
         RuntimeUnavailableError: Ray is missing, does not answer, or has no such device.
@@ -80,6 +82,8 @@ def run(
     with _cluster(address) as ray:
         actors, share = _room(ray, job, min(processes, len(waiting)), threads)
         actors = min(actors, len(waiting))
+        if tell and ray.available_resources().get("CPU", 0) < threads:
+            tell("the Ray cluster has no free core: waiting for one")
         try:
             for answer in _answers(ray, waiting, actors, (job, threads, force), share):
                 if isinstance(answer, Exception):
@@ -88,26 +92,38 @@ def run(
                     if (task := waiting.pop(number, None)) is not None:
                         yield replace(outcome, source=task.source, target=task.target)
         except ray.exceptions.RayError as error:
-            reason = str(error).strip().splitlines()[-1]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
             raise RuntimeUnavailableError(f"the Ray cluster gave up: {reason}") from error
     for task in waiting.values():
         yield failed(task, RuntimeError("Ray lost it"))
 
 
 class _Ledger:
-    """An actor beside the driver, which knows at which files others have died."""
+    """An actor beside the driver, which knows at which files others have died, or ended well."""
 
     def __init__(self) -> None:
         self._begun = Counter[int]()
+        self._ended: dict[int, Outcome] = {}
 
-    def begin(self, number: int) -> int:
-        """Note that a task is begun, and return how often it was before, and not ended."""
+    def begin(self, number: int) -> int | Outcome:
+        """Note that a task is begun, and return how often it was before, and not ended.
+
+        Of one that is ended, as a block is repeated from its beginning, return the outcome.
+        """
+        if number in self._ended:
+            return self._ended[number]
         self._begun[number] += 1
         return self._begun[number] - 1
 
-    def end(self, number: int) -> None:
-        """Note that a task is ended."""
+    def end(self, number: int, outcome: Outcome) -> None:
+        """Note what became of a task."""
         del self._begun[number]
+        self._ended[number] = outcome
+
+    def forget(self, numbers: list[int]) -> None:
+        """Drop outcomes that the driver has."""
+        for number in numbers:
+            self._ended.pop(number, None)
 
 
 class _Actor:
@@ -133,11 +149,14 @@ class _Actor:
     def _outcome(self, number: int, task: Task, work: Work) -> Outcome:
         get: Callable[[Any], Any] = import_module("ray").get
         # Waited for: a file that kills the process at once must be known, too.
-        if get(self._ledger.begin.remote(number)) >= _DEATHS:
+        begun: int | Outcome = get(self._ledger.begin.remote(number))
+        if isinstance(begun, Outcome):
+            return begun
+        if begun >= _DEATHS:
             reason = f"{_DEATHS} processes ended at it: probably they had not enough memory"
             return failed(task, InsufficientMemoryError(reason))
         outcome = carry_out(task, work, self._read, self._write)
-        self._ledger.end.remote(number)
+        self._ledger.end.remote(number, outcome)
         return outcome
 
 
@@ -162,7 +181,9 @@ def _answers(
         )
     del blocks  # Ray has them
     for row in answers.iter_rows():
-        yield pickle.loads(row["answer"])  # noqa: S301  # from our own actors
+        answer = pickle.loads(row["answer"])  # noqa: S301  # from our own actors
+        yield answer  # an exception ends the run here
+        ledger.forget.remote([number for number, _ in answer])
 
 
 def _blocks(tasks: dict[int, Task], files: int) -> list[dict[str, bytes]]:
@@ -214,8 +235,9 @@ def _cluster(address: str | None) -> Generator[Any]:
     if ray.is_initialized():  # by a program that uses this module
         yield ray
         return
-    levels = [(handler, handler.level) for handler in logging.getLogger().handlers]
-    for handler in logging.getLogger("ray.data").handlers:
+    of_data = logging.getLogger("ray.data").handlers
+    levels = [(handler, handler.level) for handler in (*logging.getLogger().handlers, *of_data)]
+    for handler in of_data:
         if isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.CRITICAL)
     worker: Any = import_module("ray._private.worker")

@@ -48,6 +48,8 @@ _KEPT_SLOPE = 0.93
 _KEPT_BYTES = 2**29
 """What an analysis that is kept may take: 89 megapixels of 384 channels. Beyond, it is repeated,
 too."""
+_MOST = 2**62
+"""Beyond any size, and any bits per pixel."""
 _CLOSED = _UNIT // 10
 """Levels between one too low and one too high at which no others are tried."""
 _SECANTS = 5
@@ -129,6 +131,7 @@ def encode_to(
     target: Target,
     *,
     strip: Collection[str] = (),
+    trace: Trace | None = None,
 ) -> Reached:
     """Compress an image to a file of some size, or to some fidelity.
 
@@ -142,6 +145,7 @@ def encode_to(
         image: as `Codec.encode` takes it.
         target: what to reach.
         strip: metadata to leave out; see `Codec.encode`.
+        trace: filled with the times of all that was tried, if given.
 
     Raises:
         TargetError: no file is as small, or no image as good.
@@ -152,10 +156,11 @@ def encode_to(
     keep = y_bytes <= _KEPT_BYTES
     codec.admit(raster, y_bytes if keep else 0)
     with memory_errors():
-        coding = _Coding(codec, raster, strip, keep=keep)
+        trace = trace or Trace(estimates=False)
+        coding = _Coding(codec, raster, strip, trace, keep=keep)
         if target.kind == "psnr":
             return _to_psnr(coding, target.value)
-        bits = target.value * (8 if target.kind == "size" else coding.pixels)
+        bits = min(target.value, _MOST) * (8 if target.kind == "size" else coding.pixels)
         return _to_size(coding, int(bits / 8))
 
 
@@ -172,7 +177,7 @@ def _to_size(coding: _Coding, limit_bytes: int) -> Reached:
     if not fitting:
         least = min(len(one.data) for one in tries)
         raise TargetError(f"at quality 0 the file has {least:,} bytes, more than {limit_bytes:,}")
-    best = max(fitting, key=lambda one: len(one.data))
+    best = max(fitting, key=lambda one: (len(one.data), one.level))
     short = best.level == MAX_LEVEL and best.value < window.low
     notice = "even at quality 100 the file is smaller than the target" if short else ""
     return Reached(best.data, quality_of_level(best.level), notice=notice)
@@ -182,7 +187,7 @@ def _to_psnr(coding: _Coding, least_db: float) -> Reached:
     """Encode to a fidelity, which is measured by decoding."""
 
     def measure(data: bytes) -> float:
-        decoded = coding.codec.decode_raster(data)
+        decoded = coding.codec.decode_raster(data, trace=coding.trace)
         return min(fidelity_db(coding.raster, decoded), _IDENTICAL_DB)
 
     window = _Window(*(least_db + share * PSNR_TOLERANCE_DB for share in (0, 0.4, 1)))
@@ -191,7 +196,7 @@ def _to_psnr(coding: _Coding, least_db: float) -> Reached:
     if not fitting:
         most = max(one.value for one in tries)
         raise TargetError(f"at quality 100 the image has {most:.2f} dB, less than {least_db:g}")
-    best = min(fitting, key=lambda one: one.value)
+    best = min(fitting, key=lambda one: (one.value, one.level))
     beyond = best.level == 0 and best.value > window.high
     notice = "even at quality 0 the image is better than the target" if beyond else ""
     psnr_db = best.value if best.value < _IDENTICAL_DB else math.inf
@@ -265,11 +270,12 @@ def _hoped_for(aim: float, tries: list[_Try]) -> float:
 class _Coding:
     """An image that is encoded at several levels, and analysed as seldom as can be."""
 
-    def __init__(self, codec: Codec, raster: Raster, strip: Collection[str], *, keep: bool) -> None:
-        self.codec, self.raster = codec, raster
+    def __init__(
+        self, codec: Codec, raster: Raster, strip: Collection[str], trace: Trace, *, keep: bool
+    ) -> None:
+        self.codec, self.raster, self.trace = codec, raster, trace
         self.pixels = raster.width * raster.height
-        self._trace = Trace(estimates=False)
-        self._frame = codec.frame(raster, strip, self._trace)
+        self._frame = codec.frame(raster, strip, trace)
         self.fixed_bytes = len(pack(self._frame))
         """What of a file no level changes."""
         self._keep = keep
@@ -285,13 +291,13 @@ class _Coding:
             return False
         self._level = level if at_an_end else min(level + _LEAD, MAX_LEVEL)
         self._analysed.clear()  # before the next takes memory
-        self._analysed.extend(self.codec.analyse(self.raster, self._level, self._trace))
+        self._analysed.extend(self.codec.analyse(self.raster, self._level, self.trace))
         return True
 
     def encode(self, level: int) -> bytes:
         """Return the file of a level."""
-        analysed = self._analysed or self.codec.analyse(self.raster, level, self._trace)
-        return self.codec.fill(self._frame, level, analysed, self._trace)
+        analysed = self._analysed or self.codec.analyse(self.raster, level, self.trace)
+        return self.codec.fill(self._frame, level, analysed, self.trace)
 
 
 def _busyness(raster: Raster) -> tuple[float, float]:

@@ -154,8 +154,7 @@ def write(
     filesystem, path = _locate(address)
     try:
         if urlsplit(address).scheme in _OBJECT_STORES:
-            with filesystem.open_output_stream(path) as stream:
-                stream.write(data)
+            _publish(filesystem, path, data)
         else:
             _replace(filesystem, path, data)
     except OSError as error:
@@ -205,9 +204,23 @@ def _sizes(folder: str, *, recursive: bool, must_exist: bool) -> dict[str, int]:
     try:
         found = filesystem.get_file_info(selector)
     except OSError as error:
-        raise InputError(f"{folder}: cannot list the folder: {_reason(error)}") from error
+        reason = f"cannot list the folder, which an address must name: {_reason(error)}"
+        raise InputError(f"{folder}: {reason}") from error
     cut = len(base.rstrip("/"))
     return {info.path[cut:].lstrip("/"): info.size or 0 for info in found if info.is_file}
+
+
+def _publish(filesystem: Any, path: str, data: bytes | memoryview) -> None:
+    """Write an object, which appears when its stream is closed, however that comes about."""
+    stream = filesystem.open_output_stream(path)
+    try:
+        stream.write(data)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            stream.close()
+            filesystem.delete_file(path)
+        raise
+    stream.close()
 
 
 def _replace(filesystem: Any, path: str, data: bytes | memoryview) -> None:

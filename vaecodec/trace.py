@@ -13,7 +13,8 @@ class Trace:
     """Times and sizes of one encoding or decoding.
 
     Attributes:
-        seconds: by stage: "image", "analysis", "prior", "entropy", "synthesis", "alpha".
+        seconds: by stage: "image", "analysis", "prior", "entropy", "synthesis", "alpha",
+            "container".
         estimates: whether an encoding is to estimate its rate, which takes time.
         estimated_bits: the model's own estimate of the latents' rate.
     """

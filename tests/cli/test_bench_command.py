@@ -66,8 +66,8 @@ def test_everything_at_once(folder: Path, tmp_path: Path):
     assert all(0 < row["ms_ssim"] < 1 for row in (*report["qualities"], *report["peers"]))
     assert [(gain["codec"], gain["metric"]) for gain in report["gains"]] == [
         ("jpeg", "psnr"),
-        ("jpeg", "ms-ssim"),
         ("webp", "psnr"),
+        ("jpeg", "ms-ssim"),
         ("webp", "ms-ssim"),
     ]
     assert [skipped["image"] for skipped in report["skipped"]] == ["broken.png", "small.png"]
@@ -77,6 +77,22 @@ def test_everything_at_once(folder: Path, tmp_path: Path):
     assert re.findall(r'data-view="([^"]*)"', page) == ["0.png"]
     assert page.count("<svg") == 2
     assert f"{report['peers'][0]['bpp']:.3f}" in page
+
+
+def test_verbose_shows_every_measurement(folder: Path, tmp_path: Path):
+    report = tmp_path / "report.json"
+    done = run(
+        *("bench", folder, *MODEL, "--qualities", "20 60", "--codecs", "jpeg", "-vv"),
+        *("--json", report, "--quiet"),
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    lines = done.stderr.decode().splitlines()
+    assert "ONNX Runtime" in lines[1]
+    assert [line for line in lines if not line.startswith("  ")][:2] == ["1/4 0.png", "2/4 1.png"]
+    shown = [line for line in lines if re.match(r"  (vaecodec|jpeg) ", line)]
+    assert len(shown) == 3 * (2 + 8)
+    first = json.loads(report.read_text())["images"][0]
+    assert shown[0].startswith(f"  vaecodec 20: {first['bpp']:.4f} bpp, {first['psnr_db']:.3f} dB,")
 
 
 def test_images_with_alpha_are_skipped_beside_other_codecs(folder: Path):
@@ -103,6 +119,8 @@ def test_no_image_can_be_used(folder: Path):
         (["--plot", "out.gif"], r"\.png or \.svg"),
         (["--html", "-"], "standard output has the table"),
         (["--crops", "-1"], "--crops"),
+        (["--plot", "out.svg", "--qualities", "50,50"], "a curve needs two"),
+        (["--html", "a.html", "--json", "a.html"], "named twice"),
     ],
 )
 def test_misuse_is_noticed_before_anything_is_measured(

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from vaecodec.cli import app
 from vaecodec.container import Chunk, Container, Header, Mode, pack
 
 ROOT = Path(__file__).parents[2]
@@ -107,9 +108,11 @@ def test_version():
 def test_help_names_every_command():
     done = run("--help")
     assert (done.returncode, done.stderr) == (0, b"")
-    for command in (b"compress", b"decompress", b"info", b"bench"):
-        assert command in done.stdout
-        assert run(command.decode(), "--help").returncode == 0
+    named = re.findall(r"^  (\w+)  ", done.stdout.decode().partition("Commands:")[2], re.MULTILINE)
+    registered = [one.callback.__name__ for one in app.registered_commands if one.callback]
+    assert named == registered
+    for command in named:
+        assert run(command, "--help").returncode == 0
 
 
 def test_help_imports_nothing_heavy():
@@ -213,6 +216,26 @@ def test_outputs_that_cannot_be_written(photo: Path, tmp_path: Path):
     refused(run("bench", tmp_path, "--json", photo), 6, "exists already")
 
 
+def test_a_source_that_is_missing_is_named_before_anything_else(tmp_path: Path):
+    for command in ("compress", "decompress"):
+        done = run(command, tmp_path / "photso", f"{tmp_path}/out/", "-r")
+        refused(done, 3, "cannot read .*/photso: no such file or directory")
+
+
+def test_options_of_folders_are_refused_with_a_file(photo: Path, vaec: Path):
+    options = (["-r"], ["-j", "2"], ["--engine", "ray"], ["--ray-address", "host:1"])
+    for command, source in (("compress", photo), ("decompress", vaec)):
+        for option in options:
+            done = run(command, source, *option)
+            misused(done, f"Invalid value for {option[0]}: it is for folders")
+
+
+def test_an_output_without_a_name(photo: Path):
+    for source in (photo, photo.parent):
+        misused(run("compress", source, ""), "the name of the output is empty")
+        misused(run("decompress", source, "-o", ""), "the name of the output is empty")
+
+
 def test_the_input_is_never_the_output(photo: Path, tmp_path: Path):
     before = photo.read_bytes()
     for name in (photo, tmp_path / "." / photo.name):
@@ -273,6 +296,33 @@ def test_text_does_go_to_a_terminal(vaec: Path):
         )
         assert done.returncode == 0
         assert b"640x480" in os.read(master, 10_000)
+    finally:
+        os.close(slave)
+        os.close(master)
+
+
+@posix
+def test_a_name_in_no_encoding_goes_to_a_terminal(tmp_path: Path):
+    import pty
+
+    path = os.fsencode(tmp_path) + b"/\xff.vaec"
+    try:
+        with open(path, "wb") as file:
+            file.write(FILE)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    master, slave = pty.openpty()
+    try:
+        for command in (b"info", b"verify"):
+            done = subprocess.run(
+                [sys.executable.encode(), b"-m", b"vaecodec", command, path],
+                stdout=slave,
+                stderr=subprocess.PIPE,
+                env=environment(PYTHONIOENCODING="utf-8:strict"),
+                timeout=60,
+            )
+            assert done.returncode == 0, done.stderr
+            assert os.read(master, 10_000).startswith(path)
     finally:
         os.close(slave)
         os.close(master)
@@ -591,7 +641,7 @@ def test_bench(tiny_bundle: Path, tmp_path: Path):
     report = json.loads(report_path.read_text())
     assert len(report["images"]) == 6
     assert [row["quality"] for row in report["qualities"]] == [20, 50, 80]
-    assert [row["curve"] for row in report["comparisons"]] == ["peer", "far"]
+    assert [row["codec"] for row in report["comparisons"]] == ["peer", "far"]
     assert report["speed"] is None
 
     done = run("bench", folder, *model, "--json", "-", "--quiet")

@@ -8,10 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from PIL import Image
+
+from vaecodec import batch
+from vaecodec.cli import folders, progress
+from vaecodec.errors import InputError
+from vaecodec.jobs import Compress, Outcome, Task, failed
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = str(ROOT / "tests" / "golden" / "v1" / "bundle")
@@ -124,6 +133,40 @@ def test_after_a_kill_the_same_command_finishes_the_rest(tmp_path: Path, number:
     assert f"done     {count:6}" in checked.stderr
 
 
+HANGING = """
+import os, time
+def fsync(_):
+    for _ in range(60_000):  # not at once: a signal that comes just before a sleep does not end it
+        time.sleep(0.01)
+os.fsync = fsync
+if __name__ == "__main__":  # and not in the workers, which are patched, too
+    from vaecodec.cli import main
+    main()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_to_all_processes_leaves_no_temporary_file(tmp_path: Path, number: int):
+    """As a terminal sends it that is closed, here while two files are being written."""
+    pictures(tmp_path / "in", 4)
+    (tmp_path / "hanging.py").write_text(HANGING)
+    line = command("compress", tmp_path / "in", tmp_path / "out", "-r", "-j", "2")
+    line[1:3] = [str(tmp_path / "hanging.py")]
+    process = subprocess.Popen(line, env=ENVIRONMENT, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("out/**/.*.tmp"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(files(tmp_path / "out")) == 2
+    os.killpg(process.pid, number)
+    assert process.wait(60) == 128 + number
+    deadline = time.monotonic() + 30
+    while _members(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _members(process.pid)
+    assert files(tmp_path / "out") == []
+
+
 def _members(group: int) -> bool:
     """Tell whether a process of this group is alive."""
     try:
@@ -139,14 +182,67 @@ def _members(group: int) -> bool:
         (("in", "-"), 2, "cannot go to standard output"),
         (("in", "in/00.png"), 6, "is no folder"),
         (("in", "out", "--psnr"), 2, "--psnr"),
+        (("in", "s3://box/out"), 2, "must be a folder, and goes with --engine ray"),
+        (("s3://box/photo.jpg", "x.vaec"), 2, "must be a folder, and goes with --engine ray"),
         (("empty", "out"), 0, "nothing to do"),
     ],
 )
 def test_what_cannot_be_is_said(tmp_path: Path, args: tuple[str, ...], code: int, said: str):
     pictures(tmp_path / "in", 1)
     (tmp_path / "empty").mkdir()
-    paths = [arg if arg.startswith("-") else tmp_path / arg for arg in args]
+    paths = [arg if arg.startswith(("-", "s3:")) else tmp_path / arg for arg in args]
     run = vaecodec("compress", *paths)
     assert run.returncode == code
     assert said in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a file system that takes such names")
+def test_names_that_steer_terminals_are_escaped(tmp_path: Path):
+    (tmp_path / "bad\n\x1b[31m.jpg").write_text("not a picture")
+    (tmp_path / "none.\x1b[31m").write_text("none of ours")
+    run = vaecodec("compress", tmp_path)
+    assert run.returncode == 3
+    assert "\x1b" not in run.stderr
+    assert f"error: {tmp_path}/bad\\n\\x1b[31m.jpg: this is not an image" in run.stderr
+    assert "by their names: .\\x1b[31m 1" in run.stderr
+
+
+def test_a_folder_called_like_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-").mkdir()
+    assert not folders.is_folder("-")
+    assert folders.is_folder("./-")
+
+
+def test_the_bar_counts_what_is_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Neither what was done before nor folders that cannot be read, but what others finish."""
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.jpg").write_bytes(b"12345")
+    (tmp_path / "a.vaec").write_bytes(b"")
+    real, bars = batch.list_folder, []
+
+    def with_unreadable(*args: Any, **settings: Any) -> batch.Listing:
+        listing = real(*args, **settings)
+        listing.unreadable.append(failed(Task("secret", ""), InputError("cannot list")))
+        return listing
+
+    def ended(_: Any, tasks: list[Task], *__: Any, **___: Any) -> Generator[Outcome]:
+        yield Outcome(tasks[0].source, tasks[0].target, "done", 5, 1, 1, 1)
+        yield Outcome(tasks[1].source, tasks[1].target, "skipped", 5)
+
+    @contextmanager
+    def shown(to_do: list[Task], **_: Any) -> Generator[progress.Bar]:
+        bars.append(progress.Bar(to_do))
+        yield bars[0]
+
+    monkeypatch.setattr(batch, "list_folder", with_unreadable)
+    monkeypatch.setattr(folders, "_start", ended)
+    monkeypatch.setattr(folders, "shown", shown)
+    settings = {"recursive": False, "jobs": 1, "force": False, "as_json": False, "verbosity": 0}
+    with pytest.raises(typer.Exit):
+        folders.process_folder(Compress(), str(tmp_path), None, quiet=True, **settings)
+    (bar,) = bars[0].progress.tasks
+    assert bar.finished
+    assert bar.completed == bar.total
+    assert bar.fields["files"] == "2/2"

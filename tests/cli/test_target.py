@@ -35,8 +35,10 @@ def test_a_file_is_as_large_as_was_asked_for(photo: Path, target: str):
 
 
 def test_bits_per_pixel_count_the_whole_file(photo: Path):
-    report = json.loads(compress(photo, "--target-bpp", "0.5").stdout)
-    assert 0.49 <= report["bpp"] <= 0.5
+    done = compress(photo, "--target-bpp", "0.5", "-v")
+    assert 0.49 <= json.loads(done.stdout)["bpp"] <= 0.5
+    assert "analysis " in done.stderr
+    assert "entropy " in done.stderr
 
 
 def test_the_least_quality_with_a_fidelity_is_found(photo: Path):
@@ -53,6 +55,7 @@ def test_the_least_quality_with_a_fidelity_is_found(photo: Path):
         (("--target-psnr", "70"), 5, "at quality 100 the image has"),
         (("--target-size", "10k", "-q", "30"), 2, "only one of them"),
         (("--target-size", "much"), 2, "is no size"),
+        (("--target-size", "9" * 400), 2, "beyond all sizes"),
         (("--target-bpp", "0"), 2, "above 0"),
     ],
 )

@@ -128,6 +128,7 @@ def test_a_folder_without_files_is_not_good(folder: Path, tmp_path: Path):
 def test_links_and_pipes_in_a_folder(folder: Path):
     os.mkfifo(folder / "pipe.vaec")  # opening it would wait for ever
     (folder / "linked.vaec").symlink_to("pipe.vaec")
+    (folder / "._a.vaec").write_bytes(b"what macOS puts beside a.vaec")
     (folder / "lost.vaec").symlink_to("nowhere")
     (folder / "inside" / "again").symlink_to(folder)
     done = run("verify", "-r", folder)

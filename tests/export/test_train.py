@@ -307,6 +307,21 @@ def test_the_command_line_trains_resumes_exports_and_verifies(tmp_path: Path):
     call(*train[:4], str(tmp_path / "again"), *train[5:], "--cpu", "--init-from", str(bundle))
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_a_processor_without_bfloat16_trains_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, able: bool
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    recipe = write_tiny_recipe(tmp_path)
+    recipe.write_text(recipe.read_text() + 'autocast = "bfloat16"\n')
+    run = ("--run", str(tmp_path / "run"), "--recipe", str(recipe), "--cpu", "--steps", "12")
+    result = CliRunner().invoke(app, ["train", "--data", str(PHOTOGRAPH), *run])
+    assert result.exit_code == 0, result.output
+    assert ("training in float32" in result.output) != able
+    used = load(tmp_path / "run" / CHECKPOINT)[0].training.autocast
+    assert used == ("bfloat16" if able else "off")
+
+
 def test_the_curve_of_a_bundle_is_estimated(tiny_bundle: Path, tmp_path: Path):
     """Rates rise with the level, and `--every` leaves images out."""
     for index in range(2):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import pickle
 import signal
@@ -117,10 +119,13 @@ def cluster(s3: str) -> Generator[Any]:
         made = Cluster(initialize_head=True, head_node_args=head)
         for _ in range(2):
             made.add_node(num_cpus=1, object_store_memory=STORE)
+        handlers = logging.getLogger("ray.data").handlers
+        levels = [handler.level for handler in handlers]
         # Connected to once, which takes seconds; `run` uses a connection that is there.
         with ray_engine._cluster(made.address):
             yield made
         assert not ray.is_initialized()
+        assert [handler.level for handler in handlers[: len(levels)]] == levels
         made.shutdown()
 
 
@@ -331,6 +336,7 @@ class Ledger:
     def __init__(self) -> None:
         ledger = ray_engine._Ledger()
         self.begin, self.end = Remote(ledger.begin), Remote(ledger.end)
+        self.forget = Remote(ledger.forget)
 
 
 def answer(actor: Callable[..., dict[str, bytes]], tasks: list[tuple[int, Task]]) -> Any:
@@ -345,10 +351,13 @@ def test_an_actor_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for _ in range(3):
         ledger.begin.remote(8)  # and never ended
     actor = ray_engine._Actor(ledger, Upper(), 1, force=False)
-    for _ in range(2):  # a block may be repeated when it is done
+    for written in (b"A", b"A, as another machine would make it"):  # a block may be repeated
         (seven, done), (eight, given_up) = answer(actor, tasks)
         assert (seven, done.status, done.output_bytes) == (7, "done", 1)
         assert (eight, given_up.status, given_up.exit_code) == (8, "failed", ExitCode.LIMIT)
+        (tmp_path / "a.out").write_bytes(written)
+    ledger.forget.remote([7, 8])
+    assert answer(actor, tasks[:1])[0][1].status == "skipped"
     unopened = ray_engine._Actor(ledger, Compress(bundle="no-such"), 1, force=False)
     assert isinstance(answer(unopened, tasks), ModelNotFoundError)
 
@@ -365,6 +374,30 @@ def test_room_on_a_cluster():
     on_cuda = Compress(device="cuda")
     assert room(Cluster(CPU=8, GPU=2), on_cuda, 0, 1) == (2, {"num_cpus": 1, "num_gpus": 1})
     assert room(Cluster(CPU=8, GPU=2), on_cuda, 3, 1) == (3, {"num_cpus": 1, "num_gpus": 0.5})
+
+
+@pytest.mark.parametrize("cores", [0, 1])
+def test_a_cluster_without_a_free_core_is_told_of(cores: int, monkeypatch: pytest.MonkeyPatch):
+    class Cluster:
+        exceptions = ray.exceptions
+
+        def cluster_resources(self) -> dict[str, float]:
+            return {"CPU": 1}
+
+        def available_resources(self) -> dict[str, float]:
+            return {"CPU": cores} if cores else {}
+
+    def give_up(*_: Any) -> Generator[Any]:
+        raise ray.exceptions.RayError  # which says nothing
+        yield
+
+    monkeypatch.setattr(ray_engine, "_cluster", lambda _: contextlib.nullcontext(Cluster()))
+    monkeypatch.setattr(ray_engine, "_answers", give_up)
+    told: list[str] = []
+    settings = {"processes": 0, "threads": 1, "force": False, "tell": told.append}
+    with pytest.raises(RuntimeUnavailableError, match="gave up: RayError"):
+        list(ray_engine.run(Upper(), [Task("a.txt", "a.out")], **settings))
+    assert bool(told) == (cores == 0)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "host:port", ":99999"])
@@ -425,6 +458,57 @@ def test_stores_of_fsspec_and_pyarrow(store: str):
         with pytest.raises(OutputError, match="cannot write"):
             stores.write(f"{root}/in/deep", b"a folder is there", force=True)
         assert not [name for name in stores._sizes(root, **EVERYTHING) if name.endswith(".tmp")]
+
+
+class Failing:
+    """An object store whose stream takes half of what it is given, or does not even open."""
+
+    def __init__(self, fails: str) -> None:
+        self.fails = fails
+        self.objects: dict[str, bytes] = {"box/a": b"old"}
+
+    def open_output_stream(self, path: str) -> Any:
+        if self.fails == "open":
+            raise PermissionError("not yours")
+        return FailingStream(self, path)
+
+    def delete_file(self, path: str) -> None:
+        del self.objects[path]
+
+
+class FailingStream:
+    def __init__(self, store: Failing, path: str) -> None:
+        self.store, self.path, self.taken = store, path, b""
+
+    def write(self, data: bytes) -> None:
+        self.taken = data[:1]
+        if self.store.fails == "interrupt":
+            raise KeyboardInterrupt
+        raise OSError("a part was not taken")
+
+    def close(self) -> None:
+        if self.store.fails == "close":
+            raise OSError("not taken either")
+        self.store.objects[self.path] = self.taken
+
+
+@pytest.mark.parametrize(
+    ("fails", "error", "left"),
+    [
+        ("open", OutputError, {"box/a": b"old"}),
+        ("close", OutputError, {"box/a": b"old"}),
+        ("write", OutputError, {}),
+        ("interrupt", KeyboardInterrupt, {}),
+    ],
+)
+def test_half_an_object_is_none(
+    fails: str, error: type[BaseException], left: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+):
+    store = Failing(fails)
+    monkeypatch.setattr(stores, "_locate", lambda _: (store, "box/a"))
+    with pytest.raises(error):
+        stores.write("s3://box/a", b"new", force=True)
+    assert store.objects == left
 
 
 def test_files_go_to_a_store(tmp_path: Path):

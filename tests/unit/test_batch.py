@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vaecodec.batch import Listing, list_folder, run, split_done
-from vaecodec.errors import ExitCode, InputError, ModelNotFoundError
+from vaecodec import batch
+from vaecodec.batch import Listing, list_folder, output_names, put_file, run, split_done
+from vaecodec.bundle import Bundle
+from vaecodec.codec import Codec
+from vaecodec.container import pack, unpack
+from vaecodec.errors import (
+    ExitCode,
+    InputError,
+    ModelMismatchError,
+    ModelNotFoundError,
+    OutputError,
+    RuntimeUnavailableError,
+    VaecodecError,
+)
 from vaecodec.fileio import read_bytes
 from vaecodec.jobs import Compress, Decompress, Job, Made, Outcome, Task, Work
 from vaecodec.limits import DEFAULT_LIMITS, Limits
@@ -33,18 +48,36 @@ class Upper:
         return lambda data: work(data, threads)
 
 
+@dataclass(frozen=True)
+class Stillborn(Upper):
+    """A job that no process survives to open."""
+
+    marks: str = ""
+
+    def open(self, threads: int | None) -> Work:
+        (Path(self.marks) / str(os.getpid())).touch()
+        os._exit(7)
+
+
 def work(data: bytes, threads: int | None) -> Made:
     match data:
         case b"kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        case b"signal":
+            os.kill(os.getpid(), signal.SIGUSR1)
+        case b"exit":
+            os._exit(7)
         case b"bug":
             raise KeyError("a mistake of ours")
         case b"memory":
             raise MemoryError
         case b"print":
             os.write(1, b"what libraries print")
-        case b"sleep":
-            time.sleep(60)
+        case b"sleep" | b"deaf":
+            if data == b"deaf":
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            (Path(os.environ["MARKS"]) / str(os.getpid())).touch()
+            time.sleep(120)
         case _:
             pass
     return Made(data.upper(), threads or 0, 1, ("noticed",))
@@ -97,6 +130,28 @@ def test_inputs_that_would_share_an_output_keep_their_whole_names(tmp_path: Path
     assert sorted(outputs) == wanted
 
 
+def test_names_that_are_one_to_some_file_systems_share_an_output():
+    names = ("IMG_1.jpg", "img_1.png", "\u00e9.jpg", "e\u0301.png", "B.JPG.png", "b.jpg", "c.png")
+    outputs = dict(output_names(names, Compress(), Counter()))
+    assert outputs.pop("c.png") == "c.vaec"
+    assert outputs.pop("b.jpg") == "b.vaec"
+    assert outputs == {name: f"{name}.vaec" for name in outputs}
+
+
+def test_what_macos_puts_beside_images_is_ignored():
+    ignored = Counter[str]()
+    assert dict(output_names(("._a.jpg", "a.jpg"), Compress(), ignored)) == {"a.jpg": "a.vaec"}
+    assert ignored == {".jpg": 1}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes")
+def test_pipes_are_no_files(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.txt")  # opening it would wait for ever
+    (tmp_path / "lost.txt").symlink_to("nowhere")
+    (task,) = listed(tmp_path, tmp_path).tasks
+    assert Path(task.source).name == "lost.txt"
+
+
 def test_jobs_take_what_is_theirs():
     assert all(Compress().takes(suffix) for suffix in (".jpg", ".png", ".tif", ".webp", ".avif"))
     assert not Compress().takes(".vaec")
@@ -126,12 +181,16 @@ def test_links_to_folders_are_not_followed(tmp_path: Path):
     assert len(listed(tmp_path / "in", tmp_path / "out").tasks) == 1
 
 
-def test_every_file_gets_one_outcome(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_every_file_gets_one_outcome(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("VAECODEC_DEBUG", "1")
     texts = {f"n{index}": f"text {index}" for index in range(8)}
-    place(tmp_path / "in", **texts, x="kill", y="bug", z="memory", p="print")
+    deaths = {"x": "kill", "v": "signal", "w": "exit"}
+    place(tmp_path / "in", **texts, **deaths, y="bug", z="memory", p="print")
     outcomes = run_all(tmp_path / "in", tmp_path / "out")
     by_name = {Path(one.source).stem: one for one in outcomes}
-    assert len(outcomes) == len(by_name) == 12
+    assert len(outcomes) == len(by_name) == 14
     for name, text in texts.items():
         assert (tmp_path / "out" / f"{name}.out").read_text() == text.upper()
         one = by_name[name]
@@ -141,12 +200,17 @@ def test_every_file_gets_one_outcome(tmp_path: Path, capfd: pytest.CaptureFixtur
             1,
             ("noticed",),
         )
-    codes = {name: by_name[name].exit_code for name in ("x", "y", "z")}
-    assert codes == {"x": ExitCode.LIMIT, "y": ExitCode.BUG, "z": ExitCode.LIMIT}
-    assert "memory" in by_name["x"].error
+    codes = {name: by_name[name].exit_code for name in "vwxyz"}
+    assert codes == {**dict.fromkeys("xz", ExitCode.LIMIT), **dict.fromkeys("vwy", ExitCode.BUG)}
+    assert "memory: try fewer at a time: -j 1" in by_name["x"].error
+    assert by_name["v"].error == f"its process was ended by signal {int(signal.SIGUSR1)}"
+    assert by_name["w"].error == "its process exited with code 7"
     assert "KeyError" in by_name["y"].error
     assert len(list((tmp_path / "out").iterdir())) == 9
-    assert "libraries" not in capfd.readouterr().out
+    shown = capfd.readouterr()
+    assert "libraries" not in shown.out
+    assert "Traceback" in shown.err
+    assert shown.err.rstrip().endswith("KeyError: 'a mistake of ours'")
 
 
 def test_what_is_done_is_done_once(tmp_path: Path):
@@ -159,6 +223,19 @@ def test_what_is_done_is_done_once(tmp_path: Path):
     again = run_all(tmp_path / "in", tmp_path / "out", force=True)
     assert {one.status for one in again} == {"done"}
     assert (tmp_path / "out" / "a.out").read_text() == "NEW"
+
+
+def test_what_is_no_file_is_not_done(tmp_path: Path):
+    place(tmp_path / "in", a="a", b="b", c="c")
+    (tmp_path / "out" / "a.out").mkdir(parents=True)
+    (tmp_path / "out" / "b.out").symlink_to("made")
+    (tmp_path / "out" / "c.out").symlink_to("nowhere/made")
+    tasks, done = split_done(listed(tmp_path / "in", tmp_path / "out").tasks, force=False)
+    assert (len(tasks), done) == (3, [])
+    for task, error in zip(tasks, ("it is a folder", "", "there is no folder"), strict=True):
+        with pytest.raises(OutputError, match=error) if error else contextlib.nullcontext():
+            put_file(task.target, b"made", force=False)
+    assert (tmp_path / "out" / "made").read_text() == "made"
 
 
 def test_an_output_that_appears_meanwhile_is_kept(tmp_path: Path):
@@ -181,15 +258,26 @@ def test_an_output_that_cannot_be_written_is_one_failure(tmp_path: Path):
     assert outcomes["b"].exit_code == ExitCode.OUTPUT
 
 
-def test_closing_ends_what_is_running(tmp_path: Path):
-    place(tmp_path / "in", a="a", b="sleep")
+def test_closing_ends_what_is_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One process that is at a file, and one that will not end by itself."""
+    monkeypatch.setattr(batch, "_PATIENCE_S", 1)
+    monkeypatch.setenv("MARKS", str(tmp_path / "marks"))
+    (tmp_path / "marks").mkdir()
+    place(tmp_path / "in", a="a", b="sleep", c="deaf")
     tasks = listed(tmp_path / "in", tmp_path / "out").tasks
-    began = time.monotonic()
-    outcomes = run(Upper(), tasks, processes=2, threads=1, force=False)
+    outcomes = run(Upper(), tasks, processes=3, threads=1, force=False)
     assert Path(next(outcomes).source).stem == "a"
+    deadline = time.monotonic() + 60
+    while len(begun := list((tmp_path / "marks").iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(begun) == 2
+    began = time.monotonic()
     outcomes.close()
     assert time.monotonic() - began < 30
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.out"]
+    for path in begun:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.name), 0)
 
 
 def test_nothing_to_do_starts_nothing():
@@ -200,6 +288,46 @@ def test_a_job_that_cannot_be_opened_ends_the_run(tmp_path: Path):
     task = Task(str(tmp_path / "a.jpg"), str(tmp_path / "a.vaec"))
     with pytest.raises(ModelNotFoundError, match="no-such"):
         list(run(Compress(bundle="no-such"), [task], processes=1, threads=1, force=False))
+
+
+def test_a_process_that_dies_as_it_opens_the_job_ends_the_run(tmp_path: Path):
+    (tmp_path / "marks").mkdir()
+    place(tmp_path / "in", **{f"n{index}": "a" for index in range(8)})
+    job = Stillborn(marks=str(tmp_path / "marks"))
+    tasks = listed(tmp_path / "in", tmp_path / "out").tasks
+    with pytest.raises(VaecodecError, match="its process exited with code 7") as died:
+        list(run(job, tasks, processes=1, threads=1, force=False))
+    assert died.value.__notes__ == ["loading the model"]
+    assert len(list((tmp_path / "marks").iterdir())) == 1
+
+
+def test_a_missing_runtime_is_noticed_once(monkeypatch: pytest.MonkeyPatch):
+    def missing(_: str) -> None:
+        raise RuntimeUnavailableError("none")
+
+    monkeypatch.setattr("vaecodec.runtime.load_onnxruntime", missing)
+    with pytest.raises(RuntimeUnavailableError):
+        Decompress().open(1)
+
+
+def test_a_given_bundle_is_loaded_once(monkeypatch: pytest.MonkeyPatch):
+    opened: list[Path] = []
+
+    class Counted(Codec):
+        def __init__(self, bundle: Bundle, *args: Any, **settings: Any) -> None:
+            opened.append(bundle.path)
+            super().__init__(bundle, *args, **settings)
+
+    monkeypatch.setattr("vaecodec.codec.Codec", Counted)
+    decode = Decompress(bundle=str(GOLDEN / "bundle")).open(1)
+    good = (GOLDEN / "grey.vaec").read_bytes()
+    container = unpack(good)
+    other = pack(replace(container, header=replace(container.header, model_id=bytes(8))))
+    for _ in range(2):
+        assert decode(good).width == container.header.width
+        with pytest.raises(ModelMismatchError):
+            decode(other)
+    assert len(opened) == 1
 
 
 def test_images_there_and_back(tmp_path: Path):

@@ -100,7 +100,20 @@ def test_unusable_images_are_skipped(folder: Path):
     assert [skipped.image for skipped in measured.skipped] == ["0 first.png", "ab.tif"]
     assert told == list(measured.skipped)
     assert "floating-point" in told[1].reason
-    assert calls == [(2, 4, "a.bmp"), (4, 4, "b.PNG")]
+    assert calls == [(2, 4, measured.images[:1]), (4, 4, measured.images[1:])]
+
+
+def test_an_image_that_comes_back_exactly_is_left_out(folder: Path):
+    """Its PSNR is infinite, and would make every mean so."""
+    Image.new("RGB", (40, 30), "white").save(folder / "flat.png")
+    measured = bench.measure_folder(
+        PngCodec(), bench.find_images(folder), [10, 90], peers=[PEERS["jpeg"]]
+    )
+    assert [path.name for path in measured.paths] == ["a.bmp", "b.PNG"]
+    (skipped,) = measured.skipped
+    assert skipped.image == "flat.png"
+    assert skipped.reason.endswith("gives it back exactly, which has no PSNR")
+    assert all(math.isfinite(row.psnr_db) for row in bench.summarise(measured.images))
 
 
 def test_a_folder_without_any_usable_image(tmp_path: Path):
@@ -172,7 +185,7 @@ def test_measure(folder: Path):
     codec, calls = PngCodec(), []
     paths = bench.find_images(folder)
     rows = bench.measure(codec, paths, [90, 10, 90], lambda *args: calls.append(args))
-    assert calls == [(1, 2, "a.bmp"), (2, 2, "b.PNG")]
+    assert calls == [(1, 2, tuple(rows[:2])), (2, 2, tuple(rows[2:]))]
     assert codec.encoded == [50, 10, 90, 10, 90]  # the first one loads the networks
     assert [(row.image, row.quality) for row in rows] == [
         ("a.bmp", 10),
@@ -216,12 +229,13 @@ def test_the_image_for_speed_is_of_8_bits_and_opaque(tmp_path: Path):
 
 def test_means_are_per_image():
     def row(name: str, quality: float, value: float) -> bench.ImageRow:
-        return bench.ImageRow(name, quality, 1, 1, 1, value, *[10 * value] * 4)
+        figures = [factor * value for factor in (1, 10, 2, 3, 4)]
+        return bench.ImageRow(name, quality, 1, 1, 1, *figures)
 
     rows = [row("a", 50, 1), row("a", 20, 5), row("b", 50, 2), row("b", 20, 8)]
     assert bench.summarise(rows) == (
-        bench.QualityRow(20, 6.5, 65, 65, 65, 65),
-        bench.QualityRow(50, 1.5, 15, 15, 15, 15),
+        bench.QualityRow(20, 6.5, 65, 13, 19.5, 26),
+        bench.QualityRow(50, 1.5, 15, 3, 4.5, 6),
     )
     assert bench.curve_of(bench.summarise(rows)) == [(6.5, 65), (1.5, 15)]
 
@@ -246,6 +260,14 @@ def test_the_image_for_speed_is_tiled_without_gaps(folder: Path):
     enough = _mosaic(paths, 0.0006).read()  # one image does
     first = bench.load_image(paths[0]).rgb()
     np.testing.assert_array_equal(enough[:20], first[:20, : enough.shape[1]])
+
+
+def test_the_image_for_speed_is_not_made_of_icons(folder: Path):
+    rng = np.random.default_rng(6)
+    Image.fromarray(rng.integers(0, 256, (256, 300, 3), np.uint8)).save(folder / "photo.png")
+    paths = bench.find_images(folder)
+    mosaic = _mosaic(paths, 0.1).read()
+    np.testing.assert_array_equal(mosaic[:256, :300], bench.load_image(paths[-1]).rgb())
 
 
 @pytest.mark.parametrize(
@@ -278,13 +300,14 @@ def test_metrics_go_into_the_rows_of_all_codecs(tmp_path: Path, monkeypatch: pyt
     measured = bench.measure_folder(
         PngCodec(),
         bench.find_images(tmp_path),
-        [10, 100],
+        [10, 90],
         peers=[PEERS["jpeg"]],
         metrics=["psnr", "ms-ssim", "ssimulacra2"],
     )
-    coarse, exact = measured.images
+    coarse, fine = measured.images
     assert coarse.ms_ssim is not None
-    assert coarse.ms_ssim < exact.ms_ssim == pytest.approx(1)
+    assert fine.ms_ssim is not None
+    assert coarse.ms_ssim < fine.ms_ssim < 1
     assert {row.ssimulacra2 for row in (*measured.images, *measured.peers)} == {42.0}
     ascending = [row.ms_ssim for row in measured.peers]
     assert ascending == sorted(ascending)
@@ -329,6 +352,6 @@ def test_the_table_of_speed():
 
 
 def test_the_machine_is_told():
-    told = describe_machine()
-    assert " cores, Python 3." in told
+    told = describe_machine("cuda")
+    assert " cores, networks on cuda, Python 3." in told
     assert "numpy " in told

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from vaecodec.bench.html import page
-from vaecodec.bench.results import Gain, ImageRow, PeerInfo, PeerMean, QualityRow, Report, Skipped
+from vaecodec.bench.results import ImageRow, PeerInfo, PeerMean, QualityRow, Report, Skipped
 from vaecodec.bench.series import panels
 from vaecodec.bench.views import Version, View
 from vaecodec.curves import Comparison
@@ -65,10 +65,10 @@ def make_report() -> Report:
         ),
         peers=tuple(peers),
         gains=(
-            Gain("jpeg", "psnr", -31.25, 25.0, 35.0),
-            Gain("jpeg", "ms-ssim", 4.0, 5.0, 12.0),
-            Gain("webp", "psnr", 7.5, 25.0, 35.0),
-            Gain("webp", "ms-ssim", None, problem="the curves do not overlap"),
+            Comparison("jpeg", -31.25, 25.0, 35.0),
+            Comparison("jpeg", 4.0, 5.0, 12.0, metric="ms-ssim"),
+            Comparison("webp", 7.5, 25.0, 35.0),
+            Comparison("webp", None, problem="the curves do not overlap", metric="ms-ssim"),
         ),
         skipped=(Skipped("broken<.png", "it is damaged"),),
         machine="x86_64, 2 cores",

@@ -56,8 +56,8 @@ def test_ms_ssim_of_sixteen_bits(colour: np.ndarray, noisy: np.ndarray):
 
 
 def test_odd_sides_are_halved_without_a_dark_edge():
-    planes = np.array([[[1.0, 3.0, 5.0], [5.0, 7.0, 9.0], [9.0, 11.0, 14.0]]])
-    np.testing.assert_array_equal(_halve(planes), [[[4.0, 7.0], [10.0, 14.0]]])
+    plane = np.array([[1.0, 3.0, 5.0], [5.0, 7.0, 9.0], [9.0, 11.0, 14.0]])
+    np.testing.assert_array_equal(_halve(plane), [[4.0, 7.0], [10.0, 14.0]])
 
 
 def test_ms_ssim_at_its_ends(colour: np.ndarray):

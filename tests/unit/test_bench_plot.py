@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -11,7 +12,7 @@ from test_bench_html import make_report
 
 from vaecodec.bench.chart import svg_chart
 from vaecodec.bench.plot import draw
-from vaecodec.bench.series import PUBLISHED, panels, rate_ticks, spread_labels, value_ticks
+from vaecodec.bench.series import PUBLISHED, Series, panels, rate_ticks, spread_labels, value_ticks
 from vaecodec.errors import RuntimeUnavailableError
 
 CURVE = [(0.01, 20.0), (0.3, 26.0), (1.5, 34.0), (9.0, 50.0)]
@@ -37,6 +38,8 @@ def test_many_published_curves_hide_nothing():
 
 def test_ticks():
     assert rate_ticks(0.04, 2.1) == [0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
+    assert rate_ticks(0.21, 0.49) == pytest.approx([0.25, 0.3, 0.35, 0.4, 0.45])
+    assert rate_ticks(0.5, 0.5) == [0.5]
     assert value_ticks(23.2, 44.0) == [25.0, 30.0, 35.0, 40.0]
     assert value_ticks(0.2, 1.1) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
 
@@ -52,6 +55,17 @@ def test_labels_stand_apart(places: list[float]):
 
 def test_labels_that_are_apart_stay():
     assert spread_labels([1.0, 8.0, 4.0], 2.0, 10.0) == [1.0, 8.0, 4.0]
+
+
+def test_a_chart_of_files_of_one_size():
+    flat = panels(make_report())[0]
+    series = Series("vaecodec", 0, ((0.5, 30.0), (0.5, 31.0)))
+    root = ElementTree.fromstring(svg_chart(replace(flat, series=(series,))))  # noqa: S314
+    assert root.get("class") == "chart"
+
+
+def test_names_of_curves_are_no_formulas():
+    assert rb"$\foo$" in draw(panels(make_report(), {r"$\foo$": CURVE}), ".svg")
 
 
 def test_a_chart_is_well_formed_and_its_points_lie_where_they_should():

@@ -27,6 +27,7 @@ def test_load(tmp_path: Path):
         '{"a": [{"psnr_rgb": 30}]}',
         '{"a": [{"bpp": "x", "psnr_rgb": 30}]}',
         '{"a": [{"bpp": [], "psnr_rgb": 30}]}',
+        '{"a": [{"bpp": 1' + "0" * 400 + ', "psnr_rgb": 30}]}',
         "[" * 100_000,
         "\xff",
     ],
@@ -57,9 +58,9 @@ def test_comparisons_take_the_curve_as_the_anchor():
     dearer = [(1.2 * rate, fidelity) for rate, fidelity in CURVE]
     far = [(rate, fidelity + 20) for rate, fidelity in CURVE]
     result = compare(iter(dearer), {"same": CURVE, "far": far, "short": CURVE[:1]})
-    assert [comparison.curve for comparison in result] == ["same", "far", "short"]
+    assert [comparison.codec for comparison in result] == ["same", "far", "short"]
     assert result[0].percent == pytest.approx(20)
-    assert (result[0].low_db, result[0].high_db, result[0].problem) == (27.0, 35.0, "")
+    assert (result[0].low, result[0].high, result[0].problem) == (27.0, 35.0, "")
     assert result[1].percent is result[2].percent is None
     assert "do not overlap" in result[1].problem
     assert "two usable points" in result[2].problem

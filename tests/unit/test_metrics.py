@@ -154,6 +154,12 @@ def test_cleaning():
     assert clean_curve(clumsy) == ANCHOR
 
 
+def test_fidelities_below_zero_count():
+    """SSIMULACRA 2 has them."""
+    lower = [(rate, value - 30) for rate, value in ANCHOR]
+    assert bd_rate(lower, lower).low_db == -3
+
+
 @pytest.mark.parametrize("points", [[], ANCHOR[:1], [(0.1, 30.0), (0.2, 30.0), (0.3, 29.0)]])
 def test_curves_with_too_few_points(points: list[tuple[float, float]]):
     with pytest.raises(ValueError, match="needs two usable points"):

@@ -23,7 +23,6 @@ from vaecodec.bench.means import (
 from vaecodec.bench.measuring import DEFAULT_QUALITIES, Measured, measure, measure_folder
 from vaecodec.bench.results import (
     METRICS,
-    Gain,
     ImageRow,
     Metric,
     PeerInfo,
@@ -39,7 +38,6 @@ from vaecodec.bench.timing import speed
 __all__ = [
     "DEFAULT_QUALITIES",
     "METRICS",
-    "Gain",
     "ImageRow",
     "Measured",
     "Metric",

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from vaecodec.bundle import HYPER_STRIDE, PASSES, Bundle
 from vaecodec.container import unpack
 from vaecodec.entropy import Indices, Residuals, SymbolModels, SymbolReader
-from vaecodec.prior import Prior, scatter
-from vaecodec.runtime import nearest_anchor
+from vaecodec.latents import LatentCoder
+from vaecodec.prior import scatter
 from vaecodec.segments import latent_box, segments
-from vaecodec.tables import load_tables
+from vaecodec.trace import Trace
 
 
 class BitCounter:
@@ -20,8 +20,7 @@ class BitCounter:
     def __init__(self, bundle: Bundle) -> None:
         """Load the prior and tables; see `Network` and `Bundle.read` for the errors."""
         self._bundle = bundle
-        self._models = SymbolModels(load_tables(bundle.read("tables.npz"), bundle.hyper_channels))
-        self._prior = Prior(bundle)
+        self._coder = LatentCoder(bundle)
 
     def of_file(self, data: bytes) -> NDArray[np.float64]:
         """Return the bits of each place on the grid of latents, ``(h / 16, w / 16)``, rounded up.
@@ -45,20 +44,17 @@ class BitCounter:
     def _of_segment(
         self, payload: bytes, shape: tuple[int, int], level: int
     ) -> NDArray[np.float64]:
-        reader = _CountingReader(self._models, payload)
-        sides = tuple(-(-side // HYPER_STRIDE) for side in shape)
-        row = self._models.tables.z_scale_index[nearest_anchor(level)]
-        z = reader.take(np.repeat(row, sides[0] * sides[1])).reshape(1, len(row), *sides)
-        features = self._prior.features(z.astype(np.float32), level)
-        self._prior.read(shape, features, level, reader)
-        reader.close()
+        reader = _CountingReader(self._coder.models, payload)
+        self._coder.read_symbols(reader, shape, level, Trace())
         of_z, *of_passes = reader.costs
-        bits = np.zeros((1, self._bundle.latent_channels, *features.shape[2:]), np.float32)
+        rows, columns = (-(-side // HYPER_STRIDE) for side in shape)
+        padded = (HYPER_STRIDE * rows, HYPER_STRIDE * columns)
+        bits = np.zeros((1, self._bundle.latent_channels, *padded), np.float32)
         for index, costs in enumerate(of_passes):
-            halves = (features.shape[2] // 2, features.shape[3] // 2)
+            halves = (padded[0] // 2, padded[1] // 2)
             scatter(bits, index, costs.reshape(PASSES, -1, *halves).astype(np.float32))
         total = bits.sum(axis=(0, 1), dtype=np.float64)[: shape[0], : shape[1]]
-        return total + _spread(of_z.reshape(len(row), *sides).sum(axis=0), shape)
+        return total + _spread(of_z.reshape(-1, rows, columns).sum(axis=0), shape)
 
 
 class _CountingReader(SymbolReader):

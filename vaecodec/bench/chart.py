@@ -52,7 +52,7 @@ class _Frame:
 
     def __init__(self, panel: Panel) -> None:
         low, high = panel.rates
-        room = (high / low) ** _ROOM
+        room = (high / low if high > low else 2) ** _ROOM
         self.rates = (low / room, high * room)
         low, high = panel.values
         room = _ROOM * ((high - low) or 1)

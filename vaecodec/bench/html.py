@@ -10,10 +10,11 @@ from vaecodec.bench.chart import svg_chart
 from vaecodec.bench.markup import number, percent, table
 from vaecodec.bench.means import value_of
 from vaecodec.bench.method import method_section
-from vaecodec.bench.results import METRICS, PSNR, Gain, Judged, Metric, Report
+from vaecodec.bench.results import METRICS, PSNR, Judged, Metric, Report
 from vaecodec.bench.series import Panel
 from vaecodec.bench.sights import bits_section, crops_section
 from vaecodec.bench.views import View
+from vaecodec.curves import Comparison
 
 _HERE = Path(__file__).parent
 # The page may load nothing, whatever the name of a file makes of it.
@@ -28,7 +29,7 @@ def page(report: Report, panels: Sequence[Panel], views: Sequence[View]) -> str:
         panels: Curves to plot.
         views: Images to look at.
     """
-    images = len({row.image for row in report.images})
+    images = report.image_count
     others = ", ".join(info.title for info in report.codecs)
     title = f"vaecodec {report.bundle}" + (f" against {others}" if others else "")
     sections = (
@@ -80,7 +81,7 @@ def _key_figures(report: Report) -> str:
     )
     if not items:
         return ""
-    label = "Bits at equal PSNR, in the mean over all rates"
+    label = "Bits at equal PSNR, in the mean over all that both reach"
     return f'<ul class="keys" aria-label="{label}">\n{items}\n</ul>\n<p class="note">{label}.</p>\n'
 
 
@@ -106,7 +107,7 @@ def _gains(report: Report) -> str:
         of_codec = {gain.metric: gain for gain in report.gains if gain.codec == info.name}
         cells = [info.title]
         for metric in metrics:
-            cells += _gain_cells(of_codec[metric.name], metric)
+            cells += _comparison_cells(of_codec[metric.name])
         rows.append(("", cells))
     heads = ["Codec"]
     for metric in metrics:
@@ -115,42 +116,25 @@ def _gains(report: Report) -> str:
     return table(heads, rows, caption=caption)
 
 
-def _gain_cells(gain: Gain, metric: Metric) -> tuple[str, str]:
-    if gain.percent is None or gain.low is None or gain.high is None:
-        return "\N{EN DASH}", gain.problem
-    span = f"{number(gain.low, 1)} to {number(gain.high, 1)} {metric.unit}".rstrip()
-    return percent(gain.percent), span
+def _comparison_cells(found: Comparison) -> tuple[str, str]:
+    if found.percent is None:
+        return "\N{EN DASH}", found.problem
+    span = f"{number(found.low, 1)} to {number(found.high, 1)} {METRICS[found.metric].unit}"
+    return percent(found.percent), span.rstrip()
 
 
 def _published(report: Report) -> str:
     if not report.comparisons:
         return ""
-    rows = [
-        (
-            "",
-            (
-                found.curve,
-                percent(found.percent),
-                f"{number(found.low_db, 1)} to {number(found.high_db, 1)} dB",
-            )
-            if found.percent is not None
-            else (found.curve, "\N{EN DASH}", found.problem),
-        )
-        for found in report.comparisons
-    ]
+    rows = [("", (found.codec, *_comparison_cells(found))) for found in report.comparisons]
     caption = "Bits of ours at equal PSNR, against published curves (BD-rate)"
     return table(("Curve", "PSNR", "over"), rows, caption=caption)
 
 
 def _figures_section(report: Report) -> str:
-    ours = [(row.quality, row, row.encode_s, row.decode_s) for row in report.qualities]
-    tables = _figures(report, "vaecodec", ours)
+    tables = _figures(report, "vaecodec", report.qualities)
     for info in report.codecs:
-        rows = [
-            (row.quality, row, row.encode_s, row.decode_s)
-            for row in report.peers
-            if row.codec == info.name
-        ]
+        rows = [row for row in report.peers if row.codec == info.name]
         tables += (
             f"<details><summary>{escape(info.title)}</summary>"
             f"{_figures(report, info.title, rows)}</details>\n"
@@ -162,21 +146,21 @@ def _figures_section(report: Report) -> str:
 """
 
 
-def _figures(report: Report, title: str, rows: Iterable[tuple[float, Judged, float, float]]) -> str:
+def _figures(report: Report, title: str, rows: Iterable[Judged]) -> str:
     """Return the means of one codec: quality, rate, fidelities, and seconds of each direction."""
     metrics = [METRICS[name] for name in report.metrics]
     body = [
         (
             "",
             [
-                f"{quality:g}",
+                f"{row.quality:g}",
                 number(row.bpp, 3),
                 *(number(value_of(row, metric.name), 2) for metric in metrics),
-                number(encode_s, 3),
-                number(decode_s, 3),
+                number(row.encode_s, 3),
+                number(row.decode_s, 3),
             ],
         )
-        for quality, row, encode_s, decode_s in rows
+        for row in rows
     ]
     heads = ["Quality", "bpp", *map(_headed, metrics), "Encode, s", "Decode, s"]
     return table(heads, body, caption=title)

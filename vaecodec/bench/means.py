@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from vaecodec.bench.results import (
     PSNR,
@@ -17,6 +18,8 @@ from vaecodec.bench.results import (
 )
 from vaecodec.metrics import Point
 
+_AVERAGED = ("bpp", "psnr_db", "encode_s", "decode_s", "ms_ssim", "ssimulacra2")
+
 
 def summarise(rows: Iterable[ImageRow]) -> tuple[QualityRow, ...]:
     """Return the means of rows of the same quality, by ascending quality."""
@@ -25,14 +28,9 @@ def summarise(rows: Iterable[ImageRow]) -> tuple[QualityRow, ...]:
         groups.setdefault(row.quality, []).append(row)
     return tuple(
         QualityRow(
-            quality,
-            statistics.fmean(row.bpp for row in group),
-            statistics.fmean(row.psnr_db for row in group),
-            statistics.fmean(row.encode_s for row in group),
-            statistics.fmean(row.decode_s for row in group),
-            statistics.fmean(row.estimate_error_percent for row in group),
-            _mean(row.ms_ssim for row in group),
-            _mean(row.ssimulacra2 for row in group),
+            quality=quality,
+            estimate_error_percent=statistics.fmean(row.estimate_error_percent for row in group),
+            **_means(group),
         )
         for quality, group in sorted(groups.items())
     )
@@ -47,16 +45,7 @@ def summarise_peers(rows: Iterable[PeerRow]) -> tuple[PeerMean, ...]:
     for row in rows:
         groups.setdefault(row.codec, {}).setdefault(row.quality, []).append(row)
     return tuple(
-        PeerMean(
-            codec,
-            quality,
-            statistics.fmean(row.bpp for row in group),
-            statistics.fmean(row.psnr_db for row in group),
-            statistics.fmean(row.encode_s for row in group),
-            statistics.fmean(row.decode_s for row in group),
-            _mean(row.ms_ssim for row in group),
-            _mean(row.ssimulacra2 for row in group),
-        )
+        PeerMean(codec=codec, quality=quality, **_means(group))
         for codec, of_codec in groups.items()
         for quality, group in sorted(of_codec.items())
     )
@@ -85,6 +74,10 @@ def ms_ssim_db(value: float) -> float:
     return -10 * math.log10(1 - value) if value < 1 else math.inf
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
+def _means(rows: Sequence[Judged]) -> dict[str, Any]:
+    """Return the means of what every row has, under the names of its fields."""
+    measured = {name: [getattr(row, name) for row in rows] for name in _AVERAGED}
+    return {
+        name: None if None in values else statistics.fmean(values)
+        for name, values in measured.items()
+    }

@@ -19,13 +19,14 @@ from vaecodec.image import read_image
 from vaecodec.metadata import KINDS
 from vaecodec.metrics import bpp, fidelity_db
 from vaecodec.raster import Raster, from_array
+from vaecodec.runtime import memory_errors
 from vaecodec.trace import Trace
 
 DEFAULT_QUALITIES = (0.0, 14.0, 29.0, 43.0, 57.0, 71.0, 86.0, 100.0)
 """Eight, spread evenly: BD-rate needs about four points in any overlap to be stable."""
 
-Progress = Callable[[int, int, str], None]
-"""Called with the images done, the images in all, and the name of the last."""
+Progress = Callable[[int, int, Sequence[ImageRow | PeerRow]], None]
+"""Called with the images done, the images in all, and the rows of the last."""
 Notice = Callable[[Skipped], None]
 """Called with every image that is left out."""
 
@@ -94,15 +95,17 @@ def measure_folder(
     skipped: list[Skipped] = []
     for index, path in enumerate(paths):
         try:
-            image = _load(path, peers, metrics)
-            if not used:
-                codec.decode_raster(codec.encode(image))  # networks load on first use, untimed
-            of_ours = [_measure_ours(codec, path.name, image, q, metrics) for q in qualities]
-            of_others = [
-                _measure_peer(peer, path.name, image, quality, metrics)
-                for peer in peers
-                for quality in peer.ladder
-            ]
+            with memory_errors():
+                image = _load(path, peers, metrics)
+                if not used:
+                    _warm_up(codec, peers, image)
+                of_ours = [_measure_ours(codec, path.name, image, q, metrics) for q in qualities]
+                of_others = [
+                    _measure_peer(peer, path.name, image, quality, metrics)
+                    for peer in peers
+                    for quality in peer.ladder
+                ]
+            _check_finite((*of_ours, *of_others))
         except (ImageError, LimitError, InsufficientMemoryError) as error:
             skipped.append(Skipped(path.name, str(error)))
             if notice:
@@ -112,15 +115,36 @@ def measure_folder(
         ours += of_ours
         others += of_others
         if progress:
-            progress(index + 1, len(paths), path.name)
+            progress(index + 1, len(paths), (*of_ours, *of_others))
     if not used:
         first = f"the first is {skipped[0].image}: {skipped[0].reason}" if skipped else "none given"
         raise ImageError(f"no image of {len(paths)} can be used; {first}")
     return Measured(tuple(used), tuple(ours), tuple(others), tuple(skipped))
 
 
+def _warm_up(codec: Codec, peers: Sequence[Peer], image: Raster) -> None:
+    """Have networks and libraries loaded before anything is timed."""
+    codec.decode_raster(codec.encode(image))
+    for peer in peers:
+        peer.decode(peer.encode(image.read(), peer.ladder[0]), image.mode)
+
+
+def _check_finite(rows: Iterable[ImageRow | PeerRow]) -> None:
+    """Refuse an image that comes back as it was, as a mean of infinite fidelities says nothing.
+
+    Raises:
+        ImageError: If there is one.
+    """
+    for row in rows:
+        if row.psnr_db == math.inf:
+            codec = row.codec if isinstance(row, PeerRow) else "vaecodec"
+            raise ImageError(
+                f"{codec} at quality {row.quality:g} gives it back exactly, which has no PSNR"
+            )
+
+
 def _load(path: Path, peers: Sequence[Peer], metrics: Sequence[str]) -> Raster:
-    """Return an image that all codecs and metrics take.
+    """Return an image that all codecs and metrics take, its samples in an array.
 
     Raises:
         ImageError: If it is none, for whatever reason.
@@ -131,7 +155,7 @@ def _load(path: Path, peers: Sequence[Peer], metrics: Sequence[str]) -> Raster:
         raise ImageError(str(error)) from error
     if peers or any(name in _LEAST_SIDES for name in metrics):
         check_plain(image, max((_LEAST_SIDES.get(name, 1) for name in metrics), default=1))
-    return image
+    return from_array(image.read())
 
 
 def _measure_ours(
@@ -184,10 +208,9 @@ def _measure_peer(
 
 def _scores(image: Raster, decoded: Raster, metrics: Sequence[str]) -> dict[str, float]:
     """Return what was asked for besides PSNR, under the names of a row's fields."""
-    pair = image.read(), decoded.read()
     scores: dict[str, float] = {}
     if MS_SSIM.name in metrics:
-        scores["ms_ssim"] = ms_ssim(*pair)
+        scores["ms_ssim"] = ms_ssim(image.read(), decoded.read())
     if SSIMULACRA2.name in metrics:
-        scores["ssimulacra2"] = ssimulacra2(*pair)
+        scores["ssimulacra2"] = ssimulacra2(image.read(), decoded.read())
     return scores

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import re
 import sys
 from html import escape
 from importlib import metadata
+from pathlib import Path
 
 from vaecodec.bench.markup import table
 from vaecodec.bench.results import MS_SSIM, SSIMULACRA2, Report
+from vaecodec.bench.text import speed_line
 
 _METRICS = {
     MS_SSIM.name: "MS-SSIM (Wang, Simoncelli and Bovik 2003) is the mean over the channels of RGB; "
@@ -20,8 +24,8 @@ _METRICS = {
 _LIBRARIES = ("vaecodec", "onnxruntime", "numpy", "pillow")
 
 
-def describe_machine() -> str:
-    """Return what the times depend on: processor, cores and versions, in a line."""
+def describe_machine(device: str) -> str:
+    """Return what the times depend on: processor, cores, device and versions, in a line."""
     cores = f"{os.cpu_count() or 1} cores"
     versions = [f"Python {platform.python_version()}"]
     for name in _LIBRARIES:
@@ -29,7 +33,18 @@ def describe_machine() -> str:
             versions.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:  # another build of ONNX Runtime, or a checkout
             continue
-    return ", ".join((f"{platform.machine()} ({sys.platform})", cores, *versions))
+    system = f"{platform.machine()} ({sys.platform})"
+    networks = f"networks on {device}"
+    return ", ".join((*_processor(), system, cores, networks, *versions))
+
+
+def _processor() -> list[str]:
+    """Return what the processor calls itself, where Linux or Python know it."""
+    with contextlib.suppress(OSError):
+        found = re.search("^model name\\s*: (.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.M)
+        if found:
+            return [found[1]]
+    return [platform.processor()] if platform.processor() else []
 
 
 def method_section(report: Report) -> str:
@@ -42,8 +57,11 @@ def method_section(report: Report) -> str:
         *(text for name, text in _METRICS.items() if name in report.metrics),
         "BD-rate is the mean difference of the logarithm of the rate, interpolated by monotone "
         "cubics, over the fidelities that both codecs reach.",
-        "Times are from an image in memory to bytes and back, on all cores, one image at a time.",
+        "Times are from an image in memory to bytes and back, one image at a time, with as many "
+        "threads as each codec takes by itself.",
     ]
+    if report.speed:
+        notes.append(f"Speed: {speed_line(report.speed)}.")
     if report.machine:
         notes.append(f"Machine: {report.machine}.")
     items = "\n".join(f"<li>{escape(note)}</li>" for note in notes)

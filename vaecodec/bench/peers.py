@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, cast
 
 import numpy as np
 import PIL
-from PIL import Image, features
+from PIL import Image, ImageFile, features
 
 from vaecodec.bench.results import PeerInfo
 from vaecodec.errors import ImageError, RuntimeUnavailableError
+from vaecodec.image import pillow_without_limits
 from vaecodec.raster import Samples
 
 INSTALLED, ALL = "installed", "all"
@@ -34,6 +36,7 @@ class Peer:
         step: Between qualities.
         pillow: The name of the format in Pillow.
         options: What Pillow is told at a quality.
+        grey_options: And for one channel, besides.
         version: Names the library; raises ImportError where it is missing.
         pip_line: The command that installs it.
     """
@@ -48,6 +51,7 @@ class Peer:
     options: Callable[[float], dict[str, Any]]
     version: Callable[[], str]
     pip_line: str = "pip install -U pillow"
+    grey_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def info(self) -> PeerInfo:
         """Return what reports say of it.
@@ -73,9 +77,12 @@ class Peer:
             ImageError: If the codec cannot hold such an image.
         """
         file = io.BytesIO()
-        image = Image.fromarray(samples[:, :, 0] if samples.shape[2] == 1 else samples)
+        grey = samples.shape[2] == 1
+        image = Image.fromarray(samples[:, :, 0] if grey else samples)
+        options = self.options(quality) | (dict(self.grey_options) if grey else {})
         try:
-            image.save(file, self.pillow, **self.options(quality))
+            with _room_for(samples.nbytes):
+                image.save(file, self.pillow, **options)
         except Exception as error:  # each of Pillow's writers refuses in its own way
             raise ImageError(f"{self.title} cannot hold it: {error}") from error
         return file.getvalue()
@@ -87,7 +94,7 @@ class Peer:
             ImageError: If the codec cannot read it back.
         """
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with pillow_without_limits(), Image.open(io.BytesIO(data)) as image:
                 samples = np.asarray(image.convert("L" if channels == 1 else "RGB"))
         except Exception as error:  # as above
             raise ImageError(f"{self.title} cannot read its own file: {error}") from error
@@ -98,6 +105,20 @@ class Peer:
         least, greatest = self.span
         count = round((greatest - least) / self.step)
         return [least + index * self.step for index in range(count + 1)]
+
+
+@contextmanager
+def _room_for(size_bytes: int) -> Generator[None]:
+    """Let libjpeg write a file at once, as it must for optimised tables, however noisy an image.
+
+    Pillow gives it a byte a pixel below quality 95, and calls the data broken where that is short.
+    """
+    before = ImageFile.MAXBLOCK
+    ImageFile.MAXBLOCK = max(before, size_bytes + 2**16)
+    try:
+        yield
+    finally:
+        ImageFile.MAXBLOCK = before
 
 
 def _pillow_version(feature: str, library: str) -> Callable[[], str]:
@@ -157,13 +178,19 @@ PEERS = {
         Peer(
             "avif",
             "AVIF",
-            "4:4:4, speed 4; its quality",
+            "4:4:4, grey as 4:0:0, speed 4, one tile; its quality",
             (5, 15, 25, 35, 50, 65, 80, 92),
             (1, 100),
             1,
             "AVIF",
-            lambda quality: {"quality": int(quality), "speed": 4, "subsampling": "4:4:4"},
+            lambda quality: {
+                "quality": int(quality),
+                "speed": 4,
+                "subsampling": "4:4:4",
+                "autotiling": False,  # which would make files larger the more cores there are
+            },
             _pillow_version("avif", "libavif"),
+            grey_options={"subsampling": "4:0:0"},
         ),
         Peer(
             "jpeg2000",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 from collections.abc import Callable
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -49,15 +50,20 @@ def ms_ssim(one: Samples, other: Samples) -> float:
     if min(one.shape[:2]) < MS_SSIM_SIDE:
         raise ValueError(f"MS-SSIM needs {MS_SSIM_SIDE} pixels a side, not {one.shape[:2]}")
     peak = float(np.iinfo(one.dtype).max)
-    first, second = (x.transpose(2, 0, 1).astype(np.float64, order="C") for x in (one, other))
-    product = np.ones(one.shape[2])
+    channels = range(one.shape[2])  # one by one: each takes 80 bytes a pixel
+    return fmean(_of_plane(one[:, :, c], other[:, :, c], peak) for c in channels)
+
+
+def _of_plane(one: Samples, other: Samples, peak: float) -> float:
+    first, second = (plane.astype(np.float64, order="C") for plane in (one, other))
+    product = 1.0
     for scale, exponent in enumerate(_EXPONENTS):
         luminance, structure = _similarities(first, second, peak)
         if scale == len(_EXPONENTS) - 1:
             structure = luminance * structure
-        product *= np.maximum(structure.mean(axis=(1, 2)), 0) ** exponent
+        product *= max(float(structure.mean()), 0.0) ** exponent
         first, second = _halve(first), _halve(second)
-    return float(product.mean())
+    return product
 
 
 def _similarities(
@@ -73,25 +79,25 @@ def _similarities(
     return luminance, (2 * covariance + c2) / (variances + c2)
 
 
-def _blur(planes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return means under a Gaussian window: ``(c, h, w)`` to ``(c, h - 10, w - 10)``."""
+def _blur(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return means under a Gaussian window: ``(h, w)`` to ``(h - 10, w - 10)``."""
     offsets = np.arange(_WINDOW) - _WINDOW // 2
     weights = np.exp(-(offsets**2) / (2 * _SIGMA**2))
     weights /= weights.sum()
     for _ in range(2):  # along columns, then, turned, along rows
-        length = planes.shape[1] - _WINDOW + 1
-        blurred = np.zeros((planes.shape[0], length, planes.shape[2]))
+        length = plane.shape[0] - _WINDOW + 1
+        blurred = np.zeros((length, plane.shape[1]))
         for start, weight in enumerate(weights.tolist()):
-            blurred += weight * planes[:, start : start + length]
-        planes = np.ascontiguousarray(blurred.transpose(0, 2, 1))
-    return planes
+            blurred += weight * plane[start : start + length]
+        plane = np.ascontiguousarray(blurred.T)
+    return plane
 
 
-def _halve(planes: NDArray[np.float64]) -> NDArray[np.float64]:
+def _halve(plane: NDArray[np.float64]) -> NDArray[np.float64]:
     """Average squares of 2x2; an odd last row or column stands for the one after it, too."""
-    channels, height, width = planes.shape
-    padded = np.pad(planes, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
-    return padded.reshape(channels, (height + 1) // 2, 2, (width + 1) // 2, 2).mean(axis=(2, 4))
+    height, width = plane.shape
+    padded = np.pad(plane, ((0, height % 2), (0, width % 2)), mode="edge")
+    return padded.reshape((height + 1) // 2, 2, (width + 1) // 2, 2).mean(axis=(1, 3))
 
 
 def ssimulacra2(one: Samples, other: Samples) -> float:

@@ -35,6 +35,7 @@ _SETTINGS = {
     "svg.fonttype": "none",
     "svg.hashsalt": "vaecodec",
     "axes.unicode_minus": False,
+    "text.parse_math": False,
 }
 
 

@@ -30,7 +30,22 @@ METRICS = {metric.name: metric for metric in (PSNR, MS_SSIM, SSIMULACRA2)}
 
 
 class Judged(Protocol):
-    """Any row that has a rate and fidelities."""
+    """Any row: of ours or of another codec, of an image or a mean."""
+
+    @property
+    def quality(self) -> float:
+        """On the codec's own scale."""
+        ...
+
+    @property
+    def encode_s(self) -> float:
+        """From an image in memory to bytes."""
+        ...
+
+    @property
+    def decode_s(self) -> float:
+        """From bytes to an image in memory."""
+        ...
 
     @property
     def bpp(self) -> float:
@@ -65,8 +80,7 @@ class ImageRow:
         file_bytes: Of the whole `.vaec` file, without the image's metadata.
         bpp: The same, per pixel.
         psnr_db: Over the colours of what is not transparent, after rounding to samples.
-        encode_s: From an image in memory to bytes, in the stages of `Codec.encode`: the estimate
-            of the rate, which is made only where it is asked for, is left out.
+        encode_s: From an image in memory to bytes, without the estimate of the rate.
         decode_s: From bytes to an image in memory.
         estimate_error_percent: By how much the file is larger than the model's own estimate.
         ms_ssim: 0 to 1, where it was measured.
@@ -156,27 +170,6 @@ class PeerInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Gain:
-    """BD-rate of ours against another codec.
-
-    Attributes:
-        codec: The other, which 0% stands for.
-        metric: The name of what is held equal.
-        percent: Our rate over the other's; None where the two cannot be compared.
-        low: Lower end of the fidelities that both reach, in the metric's unit.
-        high: Upper end.
-        problem: Why there is no figure; empty where there is one.
-    """
-
-    codec: str
-    metric: str
-    percent: float | None
-    low: float | None = None
-    high: float | None = None
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Skipped:
     """An image that was left out, and why."""
 
@@ -224,7 +217,7 @@ class Report:
         codecs: The other codecs, in the order asked for.
         peers: Their means, codec by codec, by ascending quality.
         peer_images: What those are the means of.
-        gains: BD-rates of ours against each of them, by each metric.
+        gains: BD-rates of ours against each of them, metric by metric.
         skipped: Images that were left out.
         machine: What the times depend on.
     """
@@ -239,6 +232,11 @@ class Report:
     codecs: tuple[PeerInfo, ...] = ()
     peers: tuple[PeerMean, ...] = ()
     peer_images: tuple[PeerRow, ...] = ()
-    gains: tuple[Gain, ...] = ()
+    gains: tuple[Comparison, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     machine: str = ""
+
+    @property
+    def image_count(self) -> int:
+        """How many images the means are over."""
+        return len({row.image for row in self.images})

@@ -10,7 +10,7 @@ from itertools import pairwise
 from vaecodec.bench.means import curve_of
 from vaecodec.bench.peers import PEERS
 from vaecodec.bench.results import METRICS, PSNR, Metric, Report
-from vaecodec.metrics import Point
+from vaecodec.metrics import Point, usable_points
 
 PUBLISHED = len(PEERS) + 1
 """The slot of curves that were not measured here; ours is 0, and other codecs have theirs."""
@@ -76,10 +76,11 @@ def panels(report: Report, curves: Mapping[str, Sequence[Point]] | None = None) 
 
 
 def rate_ticks(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 times powers of ten from low to high, in bpp."""
+    """Return 1, 2 and 5 times powers of ten from low to high, in bpp; if too few, others."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [float(f"{step:g}e{power}") for power in powers for step in _STEPS]
-    return [tick for tick in ticks if low <= tick <= high]
+    inside = [tick for tick in ticks if low <= tick <= high]
+    return inside if len(inside) > 1 or low == high else value_ticks(low, high)
 
 
 def value_ticks(low: float, high: float, wanted: int = 6) -> list[float]:
@@ -113,7 +114,5 @@ def _measured(report: Report, metric: str) -> list[Series]:
 
 def _series(title: str, slot: int, points: Sequence[Point]) -> list[Series]:
     """Return a curve, or none if it has not two points that can be drawn."""
-    drawn = sorted(
-        (rate, value) for rate, value in points if 0 < rate < math.inf and 0 < value < math.inf
-    )
+    drawn = sorted(usable_points(points))
     return [Series(title, slot, tuple(drawn))] if len(drawn) > 1 else []

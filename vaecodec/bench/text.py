@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from vaecodec.bench.means import value_of
-from vaecodec.bench.results import METRICS, Gain, Judged, Report, Speed
+from vaecodec.bench.results import METRICS, Judged, Report, Speed
 from vaecodec.curves import Comparison
 
 _WIDTHS = {"psnr": 8, "ms-ssim": 10, "ssimulacra2": 11}
@@ -15,9 +15,8 @@ _DIGITS = {"psnr": 3, "ms-ssim": 3, "ssimulacra2": 2}
 
 def text_table(report: Report) -> str:
     """Return all means and BD-rates, a line for each."""
-    images = len({row.image for row in report.images})
     lines = [
-        f"{report.bundle} ({report.model_id}), means over {images} images",
+        f"{report.bundle} ({report.model_id}), means over {report.image_count} images",
         f"{_heads(report)} {'encode_s':>9} {'decode_s':>9} {'estimate':>9}",
     ]
     lines += [
@@ -36,11 +35,9 @@ def text_table(report: Report) -> str:
     if report.gains:
         lines += ["", *_gains(report)]
     if report.comparisons:
-        width = max(len(comparison.curve) for comparison in report.comparisons)
-        lines += ["", "BD-rate (PSNR) against"]
-        lines += [_comparison_line(comparison, width) for comparison in report.comparisons]
+        lines += ["", "BD-rate (PSNR) against", *_comparisons(report.comparisons, {})]
     if report.speed:
-        lines += ["", _speed_line(report.speed)]
+        lines += ["", speed_line(report.speed)]
     return "\n".join(lines)
 
 
@@ -61,33 +58,26 @@ def _figures(report: Report, row: Judged) -> str:
 
 def _gains(report: Report) -> Iterable[str]:
     """Yield the BD-rates against the codecs measured here, a block for each metric."""
-    width = max(len(info.title) for info in report.codecs)
     titles = {info.name: info.title for info in report.codecs}
     for name in report.metrics:
-        metric = METRICS[name]
-        yield f"BD-rate ({metric.title}) against the codecs measured here"
-        for gain in report.gains:
-            if gain.metric == name:
-                yield _gain_line(gain, f"{titles[gain.codec]:<{width}}", metric.unit)
+        yield f"BD-rate ({METRICS[name].title}) against the codecs measured here"
+        yield from _comparisons([gain for gain in report.gains if gain.metric == name], titles)
 
 
-def _gain_line(gain: Gain, title: str, unit: str) -> str:
-    if gain.percent is None:
-        return f"  {title}  {gain.problem}"
-    span = f"{gain.low:.2f} to {gain.high:.2f} {unit}".rstrip()
-    return f"  {title} {gain.percent:+8.2f}%  over {span}"
+def _comparisons(found: Sequence[Comparison], titles: Mapping[str, str]) -> Iterable[str]:
+    """Yield a line for each, with the codec's title, or its name where it has none."""
+    names = [titles.get(one.codec, one.codec) for one in found]
+    width = max(map(len, names), default=0)
+    for name, one in zip(names, found, strict=True):
+        if one.percent is None:
+            yield f"  {name:<{width}}  {one.problem}"
+        else:
+            span = f"{one.low:.2f} to {one.high:.2f} {METRICS[one.metric].unit}".rstrip()
+            yield f"  {name:<{width}} {one.percent:+8.2f}%  over {span}"
 
 
-def _comparison_line(comparison: Comparison, width: int) -> str:
-    if comparison.percent is None:
-        return f"  {comparison.curve:<{width}}  {comparison.problem}"
-    return (
-        f"  {comparison.curve:<{width}} {comparison.percent:+8.2f}%  "
-        f"over {comparison.low_db:.2f} to {comparison.high_db:.2f} dB"
-    )
-
-
-def _speed_line(speed: Speed) -> str:
+def speed_line(speed: Speed) -> str:
+    """Return the medians of both directions in a line."""
     return (
         f"{speed.width}x{speed.height} at quality {speed.quality:g}, "
         f"medians of {speed.repeats}: "

@@ -21,6 +21,7 @@ from vaecodec.rate import DEFAULT_QUALITY
 from vaecodec.trace import Trace
 
 _ASPECT = 4 / 3
+_LEAST_SIDE = 256
 
 
 def speed(
@@ -85,6 +86,8 @@ def _mosaic(paths: Sequence[Path], megapixels: float) -> Raster:
         area += tiles[-1].shape[0] * tiles[-1].shape[1]
         if area >= width * height:
             break
+    # The smallest sets the step: icons among photographs would make corners of a few pixels.
+    tiles = [tile for tile in tiles if min(tile.shape[:2]) >= _LEAST_SIDE] or tiles
     step_y, step_x = (min(tile.shape[axis] for tile in tiles) for axis in (0, 1))
     mosaic = np.empty((height, width, 3), np.uint8)
     supply = itertools.cycle(tiles)

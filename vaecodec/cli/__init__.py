@@ -7,8 +7,6 @@ they run.
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import traceback
 from typing import Annotated
@@ -18,13 +16,14 @@ import typer
 import vaecodec
 from vaecodec.cli.bench import bench
 from vaecodec.cli.compress import compress
-from vaecodec.cli.console import note, put_text
+from vaecodec.cli.console import note, one_line, put_text
 from vaecodec.cli.decompress import decompress
 from vaecodec.cli.device import TRACEBACKS
 from vaecodec.cli.info import info
 from vaecodec.cli.models import models
 from vaecodec.cli.verify import verify
-from vaecodec.errors import ExitCode, VaecodecError
+from vaecodec.errors import ExitCode, described, is_debugged
+from vaecodec.fileio import unwind_on_signals
 
 # What a shell expects of a process that Ctrl-C ended: 128 and the number of SIGINT.
 _INTERRUPTED = 130
@@ -46,7 +45,7 @@ def main() -> None:
 
     Ended by a signal it is 128 and the signal's number instead: 130 after Ctrl-C.
     """
-    _unwind_on_signals()
+    unwind_on_signals()
     told: dict[str, int] = {}  # what a command's options have said that concerns its errors
     try:
         try:
@@ -55,22 +54,16 @@ def main() -> None:
             if told.get("verbosity", 0) >= TRACEBACKS:
                 note(traceback.format_exc().rstrip())
             raise
-    except VaecodecError as error:
-        _fail(": ".join((*getattr(error, "__notes__", ()), str(error))), error.exit_code)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
-    except OSError as error:
-        _fail(str(error), ExitCode.OUTPUT)
-    except MemoryError:
-        _fail("not enough memory for an image of this size", ExitCode.LIMIT)
     except Exception as error:
-        if os.environ.get("VAECODEC_DEBUG") == "1":
+        message, code = described(error)
+        if code == ExitCode.BUG and is_debugged():
             raise
-        _fail(
-            f"this is a bug, please report it ({type(error).__name__}: {error}); "
-            "VAECODEC_DEBUG=1 shows where it happened",
-            ExitCode.BUG,
-        )
+        ended = _signal_code(error)
+        if ended is None:
+            note(f"vaecodec: error: {one_line(message)}")
+        sys.exit(code if ended is None else ended)
 
 
 def _show_version(wanted: bool) -> None:
@@ -91,15 +84,6 @@ def _root(  # pyright: ignore[reportUnusedFunction]
     """Compress photographs with a variational autoencoder."""
 
 
-def _unwind_on_signals() -> None:
-    """Turn requests to end into exits, so that no temporary file stays behind."""
-    for name in ("SIGHUP", "SIGTERM"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        # A signal that is ignored, as `nohup` sets it up, stays ignored.
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
-
-
 def _signal_code(error: BaseException | None) -> int | None:
     """Return the exit code of a signal that an import has disguised as an error of its own."""
     while error is not None:
@@ -109,12 +93,3 @@ def _signal_code(error: BaseException | None) -> int | None:
             return error.code
         error = error.__cause__ or error.__context__
     return None
-
-
-def _fail(message: str, code: int) -> None:
-    """Say in one line what is wrong, and exit."""
-    ended = _signal_code(sys.exception())
-    if ended is not None:
-        sys.exit(ended)
-    note("vaecodec: error: " + " ".join(message.split()))
-    sys.exit(code)

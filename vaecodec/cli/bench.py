@@ -1,18 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vaecodec.cli.console import json_text, note, put_text
-from vaecodec.cli.device import Device
+from vaecodec.cli.device import Device, tell_setup, verbose_option
 from vaecodec.cli.options import BundleName, Force, Quiet, examples
 from vaecodec.cli.paths import STREAM, check_target, write
 
 if TYPE_CHECKING:
-    from vaecodec.bench import Measured, Report, Skipped
+    from vaecodec.bench import ImageRow, Measured, PeerRow, Report, Skipped
     from vaecodec.bench.peers import Peer
     from vaecodec.codec import Codec
     from vaecodec.curves import Curves
@@ -105,6 +106,7 @@ def bench(
     force: Force = False,
     bundle: BundleName = "base",
     device: Device = "cpu",
+    verbose: Annotated[int, verbose_option("what every image measures at every quality")] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Measure rate, fidelity and time on a folder of images.
@@ -115,22 +117,28 @@ def bench(
     """
     levels = _parse_qualities(qualities)
     outputs = _Outputs(report_to, plot_to, html_to)
-    _check_outputs(outputs, force=force)
     names = _parse_metrics(metrics)
     peers = _choose_codecs(codecs)
+    if outputs.plot is not None and len(set(levels)) == 1 and not peers:
+        raise typer.BadParameter("a curve needs two --qualities", param_hint="--plot")
     chosen = _read_curves(curves, against or [])
 
     from vaecodec import bench as measuring
     from vaecodec.bench.method import describe_machine
+    from vaecodec.bench.text import text_table
     from vaecodec.codec import Codec
     from vaecodec.curves import compare
 
     paths = measuring.find_images(folder)
+    _check_outputs(outputs, paths, force=force)
     codec = Codec(bundle, device)
+    tell_setup(codec.bundle, device, verbose)
 
-    def progress(done: int, total: int, name: str) -> None:
-        if not quiet:
-            note(f"{done}/{total} {name}")
+    def progress(done: int, total: int, rows: Sequence[ImageRow | PeerRow]) -> None:
+        if verbose or not quiet:
+            note(f"{done}/{total} {rows[0].image}")
+        if verbose:
+            note("\n".join(map(_row_text, rows)))
 
     measured = measuring.measure_folder(
         codec,
@@ -156,13 +164,26 @@ def bench(
         peer_images=measured.peers,
         gains=measuring.compare_peers(means, of_peers, names),
         skipped=measured.skipped,
-        machine=describe_machine(),
+        machine=describe_machine(device),
     )
-    _publish(report, outputs.report, force=force)
-    _draw(report, outputs.plot, chosen, force=force)
+    if outputs.report not in (None, STREAM):
+        write(outputs.report, (_json(report) + "\n").encode(), force=force)
+    if outputs.plot is not None:
+        _draw(report, outputs.plot, chosen, force=force)
     if outputs.html is not None:
         page = _page(report, chosen, codec, measured, peers, crops)
-        write(outputs.html, page.encode(), force=force)
+        # A file's name may be of no encoding.
+        write(outputs.html, page.encode(errors="backslashreplace"), force=force)
+    put_text(_json(report) if outputs.report == STREAM else text_table(report))
+
+
+def _row_text(row: ImageRow | PeerRow) -> str:
+    """Return one measurement as a line below the name of its image."""
+    codec = getattr(row, "codec", "vaecodec")
+    return (
+        f"  {codec} {row.quality:g}: {row.bpp:.4f} bpp, {row.psnr_db:.3f} dB, "
+        f"encode {row.encode_s:.3f} s, decode {row.decode_s:.3f} s"
+    )
 
 
 def _tell_skipped(skipped: Skipped) -> None:
@@ -170,7 +191,7 @@ def _tell_skipped(skipped: Skipped) -> None:
     note(f"skipped {skipped.image}: {' '.join(skipped.reason.split())}")
 
 
-def _check_outputs(outputs: _Outputs, *, force: bool) -> None:
+def _check_outputs(outputs: _Outputs, images: Sequence[Path], *, force: bool) -> None:
     """Refuse outputs that could not be made, before the measuring that this would waste."""
     from vaecodec.bench.plot import PLOT_SUFFIXES, load_matplotlib
 
@@ -180,9 +201,14 @@ def _check_outputs(outputs: _Outputs, *, force: bool) -> None:
         load_matplotlib()
     if outputs.html == STREAM:
         raise typer.BadParameter("name a file: standard output has the table", param_hint="--html")
+    taken = {path.resolve() for path in images}
     for target in (outputs.report, outputs.plot, outputs.html):
-        if target is not None and target != STREAM:
-            check_target(target, force=force)
+        if target is None or target == STREAM:
+            continue
+        check_target(target, force=force)
+        if Path(target).resolve() in taken:
+            raise typer.BadParameter(f"{target} is an image to measure, or named twice")
+        taken.add(Path(target).resolve())
 
 
 def _parse_qualities(text: str | None) -> list[float]:
@@ -255,28 +281,19 @@ def _read_curves(path: str | None, names: list[str]) -> Curves:
         raise typer.BadParameter(str(error), param_hint="--against") from error
 
 
-def _publish(report: Report, target: str | None, *, force: bool) -> None:
+def _json(report: Report) -> str:
     from dataclasses import asdict
 
-    from vaecodec.bench.text import text_table
-
-    if target == STREAM:
-        put_text(json_text(asdict(report), indent=1))
-        return
-    put_text(text_table(report))
-    if target is not None:
-        write(target, (json_text(asdict(report), indent=1) + "\n").encode(), force=force)
+    return json_text(asdict(report), indent=1)
 
 
-def _draw(report: Report, target: str | None, curves: Curves, *, force: bool) -> None:
+def _draw(report: Report, target: str, curves: Curves, *, force: bool) -> None:
     from vaecodec.bench.plot import draw
     from vaecodec.bench.series import panels
 
-    if target is not None:
-        images = len({row.image for row in report.images})
-        caption = f"{report.bundle} ({report.model_id}), means over {images} images"
-        suffix = PurePath(target).suffix.lower()
-        write(target, draw(panels(report, curves), suffix, caption), force=force)
+    caption = f"{report.bundle} ({report.model_id}), means over {report.image_count} images"
+    suffix = PurePath(target).suffix.lower()
+    write(target, draw(panels(report, curves), suffix, caption), force=force)
 
 
 def _page(

@@ -7,7 +7,15 @@ import typer
 
 from vaecodec.cli.console import about, note, put_json
 from vaecodec.cli.device import Device, Verbose, tell_setup, tell_times
-from vaecodec.cli.folders import Engine, Jobs, RayAddress, Recursive, is_folder, process_folder
+from vaecodec.cli.folders import (
+    Engine,
+    Jobs,
+    RayAddress,
+    Recursive,
+    check_single,
+    is_folder,
+    process_folder,
+)
 from vaecodec.cli.options import (
     BundleName,
     Force,
@@ -16,7 +24,7 @@ from vaecodec.cli.options import (
     MaxPixels,
     Output,
     Quiet,
-    Source,
+    Sources,
     Strip,
     Target,
     check_json,
@@ -27,6 +35,7 @@ from vaecodec.cli.options import (
     stripped,
 )
 from vaecodec.cli.paths import check_target, choose_target, named_target, write
+from vaecodec.jobs import SUFFIX, Compress
 from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
 
 if TYPE_CHECKING:
@@ -52,7 +61,7 @@ def _check_quality(quality: float | None) -> float | None:
 
 
 def compress(
-    source: Source,
+    source: Sources,
     target: Target = None,
     output: Output = None,
     quality: Annotated[
@@ -63,7 +72,8 @@ def compress(
             metavar="0..100",
             callback=_check_quality,
             autocompletion=complete_quality,
-            help=f"0 gives the smallest files, 100 the most faithful; {DEFAULT_QUALITY:g}.",
+            help="0 gives the smallest files, 100 the most faithful; "
+            f"{DEFAULT_QUALITY:g} by default.",
         ),
     ] = None,
     target_size: Annotated[
@@ -113,8 +123,6 @@ def compress(
     if is_folder(source):
         if psnr:
             raise typer.BadParameter("it is for single images", param_hint="--psnr")
-        from vaecodec.jobs import Compress
-
         process_folder(
             Compress(quality, goal, left_out, bundle, device, limits),
             source,
@@ -129,8 +137,9 @@ def compress(
             ray_address=ray_address,
         )
         return
-    target = choose_target(source, target, output, ".vaec")
+    target = choose_target(source, target, output, SUFFIX)
     check_json(target, as_json=as_json)
+    check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
     check_target(target, force=force, source=source)
 
     from vaecodec.fileio import read_bytes
@@ -163,7 +172,7 @@ def compress(
             coded = codec.encode(image, quality=quality, strip=left_out, trace=trace)
             reached = Reached(coded, quality)
         else:
-            reached = encode_to(codec, image, goal, strip=left_out)
+            reached = encode_to(codec, image, goal, strip=left_out, trace=trace)
     seconds = time.perf_counter() - start
     psnr_db = reached.psnr_db
     if psnr and psnr_db is None:

@@ -21,12 +21,28 @@ def put_text(text: str) -> None:
         OutputError: If it is closed, or its reader has gone.
     """
     stdout = sys.stdout
-    if stdout and not stdout.closed and stdout.isatty():
+    # `fsencode` gives back the bytes of a file's name that is not valid in any encoding.
+    data = os.fsencode(text + "\n")
+    if not stdout or stdout.closed or not stdout.isatty():
+        write_stdout(data)
+    elif os.name == "posix":
+        stdout.buffer.write(data)
+        stdout.buffer.flush()
+    else:
         stdout.write(text + "\n")
         stdout.flush()
-    else:
-        # `fsencode` gives back the bytes of a file's name that is not valid in any encoding.
-        write_stdout(os.fsencode(text + "\n"))
+
+
+def one_line(text: str) -> str:
+    """Escape what would break a line or steer a terminal: a file's name may hold anything.
+
+    Bytes of a name that are not valid in any encoding stay as they are.
+    """
+    kept = (
+        char if char.isprintable() or "\udc80" <= char <= "\udcff" else repr(char)[1:-1]
+        for char in text
+    )
+    return "".join(kept)
 
 
 @contextlib.contextmanager

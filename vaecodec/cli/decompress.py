@@ -9,7 +9,15 @@ import typer
 
 from vaecodec.cli.console import about, note, put_json
 from vaecodec.cli.device import Device, Verbose, tell_setup, tell_times
-from vaecodec.cli.folders import Engine, Jobs, RayAddress, Recursive, is_folder, process_folder
+from vaecodec.cli.folders import (
+    Engine,
+    Jobs,
+    RayAddress,
+    Recursive,
+    check_single,
+    is_folder,
+    process_folder,
+)
 from vaecodec.cli.options import (
     Force,
     Json,
@@ -17,7 +25,7 @@ from vaecodec.cli.options import (
     MaxPixels,
     Output,
     Quiet,
-    Source,
+    Sources,
     Strip,
     Target,
     check_json,
@@ -27,6 +35,7 @@ from vaecodec.cli.options import (
     stripped,
 )
 from vaecodec.cli.paths import STREAM, check_target, choose_target, named_target, write
+from vaecodec.jobs import Decompress
 
 if TYPE_CHECKING:
     from vaecodec.container import Header, Mode
@@ -48,7 +57,7 @@ def _check_format(suffix: str) -> str:
 
 
 def decompress(
-    source: Source,
+    source: Sources,
     target: Target = None,
     output: Output = None,
     original: Annotated[
@@ -110,7 +119,6 @@ def decompress(
             what = "--original, --region and --scale"
             raise typer.BadParameter("they are for single files", param_hint=what)
         from vaecodec.image import check_suffix
-        from vaecodec.jobs import Decompress
 
         check_suffix(suffix)
         process_folder(
@@ -129,6 +137,7 @@ def decompress(
         return
     target = choose_target(source, target, output, suffix)
     check_json(target, as_json=as_json)
+    check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
     box = _parse_region(region)
     _check_scale(scale, box, original)
     check_target(target, force=force, source=source)

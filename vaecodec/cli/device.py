@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from typer.models import OptionInfo
 
 from vaecodec.cli.console import note
 
@@ -48,17 +49,21 @@ Device = Annotated[
         help="Where the networks run.",
     ),
 ]
-Verbose = Annotated[
-    int,
-    typer.Option(
+
+
+def verbose_option(shows: str) -> OptionInfo:
+    """Return `-v`, which shows something, and at `-vv` what every command shows then."""
+    return typer.Option(
         "-v",
         "--verbose",
         count=True,
         show_default=False,
         callback=_remember,
-        help="Show the seconds of each stage; -vv also model, device and tracebacks.",
-    ),
-]
+        help=f"Show {shows}; -vv also model, device and tracebacks.",
+    )
+
+
+Verbose = Annotated[int, verbose_option("the seconds of each stage")]
 
 
 def tell_setup(bundle: Bundle, device: str, verbosity: int, threads: int | None = None) -> None:

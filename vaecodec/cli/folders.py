@@ -1,23 +1,22 @@
-"""Folders in and folders out: progress, what failed, and a summary."""
+"""Folders in and folders out: the options, and the way from a listing to a summary."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
-from itertools import chain
-from typing import TYPE_CHECKING, Annotated, Protocol
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vaecodec.cli.console import note, put_json
 from vaecodec.cli.paths import STREAM
-from vaecodec.errors import ExitCode, OutputError
+from vaecodec.cli.progress import Display, Plain, Totals, facts, shown, summary, tell
+from vaecodec.errors import OutputError
+from vaecodec.fileio import check_input
 
 if TYPE_CHECKING:
-    from vaecodec.batch import Listing
     from vaecodec.jobs import Job, Outcome, Task
 
 ENGINES = ("processes", "ray")
@@ -68,41 +67,30 @@ RayAddress = Annotated[
 ]
 
 
-@dataclass
-class Totals:
-    """What became of a folder's files, so far."""
-
-    done: int = 0
-    skipped: int = 0
-    failed: int = 0
-    input_bytes: int = 0
-    output_bytes: int = 0
-    pixels: int = 0
-    exit_code: int = ExitCode.OK
-    began: float = field(default_factory=time.perf_counter)
-
-    def add(self, outcome: Outcome) -> None:
-        """Count one more file; bytes and pixels are of those done in this run."""
-        if outcome.status == "skipped":
-            self.skipped += 1
-        elif outcome.status == "failed":
-            self.failed += 1
-            self.exit_code = self.exit_code or outcome.exit_code
-        else:
-            self.done += 1
-            self.input_bytes += outcome.input_bytes
-            self.output_bytes += outcome.output_bytes
-            self.pixels += outcome.width * outcome.height
-
-    @property
-    def seconds(self) -> float:
-        """Since the beginning."""
-        return time.perf_counter() - self.began
-
-
 def is_folder(source: str) -> bool:
     """Tell whether an input is a folder, of this machine or at an address."""
-    return os.path.isdir(source) or "://" in source
+    return source != STREAM and (os.path.isdir(source) or "://" in source)
+
+
+def check_single(
+    source: str, *, recursive: bool, jobs: int, engine: str, ray_address: str | None
+) -> None:
+    """Refuse a single file that is not there, and options that would do nothing with it.
+
+    Raises:
+        BadParameter: If an option of folders was given.
+        InputError: If there is no such file.
+    """
+    check_input(source)
+    given = {
+        "-r": recursive,
+        "-j": jobs,
+        "--engine": engine != ENGINES[0],
+        "--ray-address": ray_address,
+    }
+    for name, value in given.items():
+        if value:
+            raise typer.BadParameter("it is for folders", param_hint=name)
 
 
 def process_folder(
@@ -144,22 +132,27 @@ def process_folder(
 
     target = _check_target(source, target, engine, ray_address)
     listing = stores.list_folder(source, target, job, recursive=recursive)
-    to_do, outcomes = stores.split_done(listing.tasks, force=force)
-    outcomes += listing.unreadable
-    running = _start(job, to_do, jobs, engine, ray_address, force=force)
+    to_do, done = stores.split_done(listing.tasks, force=force)
+    running = _start(job, to_do, jobs, engine, ray_address, force=force, quiet=quiet)
     totals = Totals()
-    with _shown(to_do, quiet=quiet) as display, closing(running):
-        for outcome in chain(outcomes, running):
-            totals.add(outcome)
-            _tell(outcome, display, quiet=quiet, verbosity=verbosity)
+
+    def count(outcome: Outcome, display: Display) -> None:
+        totals.add(outcome)
+        tell(outcome, display, quiet=quiet, verbosity=verbosity)
+        if as_json:
+            put_json(asdict(outcome))
+
+    for outcome in (*done, *listing.unreadable):
+        count(outcome, Plain())
+    with shown(to_do, quiet=quiet) as display, closing(running):
+        for outcome in running:
+            count(outcome, display)
             display.advance(outcome, totals)
-            if as_json:
-                put_json(asdict(outcome))
     if as_json:
-        put_json({"summary": _facts(totals, listing)})
+        put_json({"summary": facts(totals, listing)})
     if not quiet:
-        for line in _summary(totals, listing, recursive=recursive):
-            note(line)
+        for line in summary(totals, listing, recursive=recursive):
+            Plain().line(line)
     if totals.exit_code:
         raise typer.Exit(totals.exit_code)
 
@@ -176,166 +169,38 @@ def _check_target(source: str, target: str | None, engine: str, ray_address: str
             raise typer.BadParameter("it goes with --engine ray", param_hint="--ray-address")
         for address in (source, target):
             if is_remote(address):
-                raise typer.BadParameter(f"{address} goes with --engine ray", param_hint="--engine")
+                reason = f"{address} must be a folder, and goes with --engine ray"
+                raise typer.BadParameter(reason, param_hint="--engine")
     if os.path.lexists(target) and not os.path.isdir(target):
         raise OutputError(f"{target} exists and is no folder: name another output")
     return target
 
 
 def _start(
-    job: Job, tasks: list[Task], jobs: int, engine: str, ray_address: str | None, *, force: bool
+    job: Job,
+    tasks: list[Task],
+    jobs: int,
+    engine: str,
+    ray_address: str | None,
+    *,
+    force: bool,
+    quiet: bool,
 ) -> Generator[Outcome]:
     """Return what yields the outcomes of tasks."""
     if engine == "ray":
         from vaecodec import ray_engine
 
         return ray_engine.run(
-            job, tasks, processes=jobs, threads=1, force=force, address=ray_address
+            job,
+            tasks,
+            processes=jobs,
+            threads=1,
+            force=force,
+            address=ray_address,
+            tell=None if quiet else note,
         )
     from vaecodec import batch
 
     processes = min(jobs or batch.cores(), len(tasks))
     threads = max(1, batch.cores() // max(processes, 1))
     return batch.run(job, tasks, processes=processes, threads=threads, force=force)
-
-
-class Display(Protocol):
-    """Where progress is shown."""
-
-    def line(self, text: str) -> None:
-        """Show a line that stays."""
-
-    def advance(self, outcome: Outcome, totals: Totals) -> None:
-        """Show that one more file is done."""
-
-
-class _Plain:
-    """For files and pipes: nothing that moves."""
-
-    def line(self, text: str) -> None:
-        note(text)
-
-    def advance(self, outcome: Outcome, totals: Totals) -> None:
-        """Do nothing: there is no bar."""
-
-
-class _Bar:
-    """For terminals: how far, how fast, how much was saved, and how long it will take."""
-
-    def __init__(self, to_do: list[Task]) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.progress = Progress(
-            TextColumn("{task.fields[files]}"),
-            BarColumn(),
-            TextColumn("{task.percentage:3.0f}%"),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(compact=True),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        # A file costs something however small it is.
-        self._count, self._least = len(to_do), 10_000
-        total = sum(task.input_bytes + self._least for task in to_do)
-        self._bar = self.progress.add_task("", total=total, files=f"0/{len(to_do)}", speed="")
-
-    def line(self, text: str) -> None:
-        self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def advance(self, outcome: Outcome, totals: Totals) -> None:
-        """Move the bar by the size of the file."""
-        if outcome.status == "skipped":
-            return
-        self.progress.update(
-            self._bar,
-            advance=outcome.input_bytes + self._least,
-            files=f"{totals.done + totals.failed}/{self._count}",
-            speed=_speed(totals),
-        )
-
-
-@contextmanager
-def _shown(to_do: list[Task], *, quiet: bool) -> Generator[Display]:
-    import sys
-
-    if quiet or not to_do or not sys.stderr or not sys.stderr.isatty():
-        yield _Plain()
-        return
-    bar = _Bar(to_do)
-    with bar.progress:
-        yield bar
-
-
-def _tell(outcome: Outcome, display: Display, *, quiet: bool, verbosity: int) -> None:
-    if outcome.status == "failed":
-        display.line(f"vaecodec: error: {outcome.source}: {outcome.error}")
-    elif not quiet:
-        for notice in outcome.notices:
-            display.line(f"{outcome.source}: {notice}")
-        if verbosity:
-            display.line(_line(outcome))
-
-
-def _line(outcome: Outcome) -> str:
-    if outcome.status == "skipped":
-        return f"{outcome.source}: done already, as {outcome.target}"
-    return (
-        f"{outcome.source} -> {outcome.target}: {outcome.output_bytes:,} bytes "
-        f"({_percent(outcome.output_bytes, outcome.input_bytes)} of {outcome.input_bytes:,}), "
-        f"{outcome.seconds:.2f} s"
-    )
-
-
-def _speed(totals: Totals) -> str:
-    seconds = max(totals.seconds, 1e-9)
-    return (
-        f"{totals.input_bytes / 1e6 / seconds:.1f} MB/s, "
-        f"{_percent(totals.output_bytes, totals.input_bytes)} of the size"
-    )
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / max(whole, 1):.1f}%"
-
-
-def _facts(totals: Totals, listing: Listing) -> dict[str, object]:
-    return {
-        "done": totals.done,
-        "skipped": totals.skipped,
-        "failed": totals.failed,
-        "ignored": listing.ignored.total(),
-        "input_bytes": totals.input_bytes,
-        "output_bytes": totals.output_bytes,
-        "bpp": 8 * totals.output_bytes / totals.pixels if totals.pixels else None,
-        "seconds": totals.seconds,
-    }
-
-
-def _summary(totals: Totals, listing: Listing, *, recursive: bool) -> Iterator[str]:
-    """Yield the lines of the table that ends a run."""
-    seconds = totals.seconds
-    if totals.done:
-        yield (
-            f"  done     {totals.done:6,}  {totals.input_bytes / 1e6:,.1f} MB -> "
-            f"{totals.output_bytes / 1e6:,.1f} MB "
-            f"({_percent(totals.output_bytes, totals.input_bytes)})"
-        )
-    if totals.skipped:
-        yield f"  skipped  {totals.skipped:6,}  their outputs exist; --force makes them again"
-    if totals.failed:
-        yield f"  failed   {totals.failed:6,}  named above"
-    if listing.ignored:
-        kinds = ", ".join(
-            f"{suffix or 'no suffix'} {count:,}" for suffix, count in listing.ignored.most_common(4)
-        )
-        yield f"  ignored  {listing.ignored.total():6,}  by their names: {kinds}"
-    if not listing.tasks:
-        inside = "" if recursive else " (-r looks into the folders inside)"
-        yield f"  nothing to do{inside}"
-    if totals.done:
-        yield (
-            f"  {seconds:.1f} s, {totals.done / seconds:.1f} images/s, "
-            f"{totals.input_bytes / 1e6 / seconds:.1f} MB/s, "
-            f"{totals.pixels / 1e6 / seconds:.2f} megapixels/s"
-        )

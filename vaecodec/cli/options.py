@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
@@ -29,8 +30,17 @@ def complete_strip(incomplete: str) -> list[str]:
 
 
 Source = Annotated[str, typer.Argument(metavar="IN", help="File to read; - for standard input.")]
+Sources = Annotated[
+    str,
+    typer.Argument(
+        metavar="IN", help="File or folder, also as s3://bucket/folder; - for standard input."
+    ),
+]
 Target = Annotated[
-    str | None, typer.Argument(metavar="OUT", help="File to write; - for standard output.")
+    str | None,
+    typer.Argument(
+        metavar="OUT", help="File to write, or of a folder a folder; - for standard output."
+    ),
 ]
 Output = Annotated[
     str | None, typer.Option("-o", "--output", metavar="OUT", help="The same as OUT.")
@@ -68,7 +78,9 @@ MaxPixels = Annotated[
 MaxMemory = Annotated[
     str | None,
     typer.Option(
-        "--max-memory", metavar="SIZE", help="Refuse what would take more, as 500M or 2G; 8G."
+        "--max-memory",
+        metavar="SIZE",
+        help="Refuse what would take more, as 500M or 2G; 8G by default.",
     ),
 ]
 _BINARY = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
@@ -104,7 +116,10 @@ def parse_size(text: str, option: str) -> int:
     if found is None:
         raise typer.BadParameter(f"{text} is no size: write one as 500k or 1.5G", param_hint=option)
     number, unit, binary = found.groups()
-    return int(float(number) * (_BINARY if binary else _DECIMAL)[unit.upper()])
+    size = float(number) * (_BINARY if binary else _DECIMAL)[unit.upper()]
+    if size == math.inf:
+        raise typer.BadParameter("it is beyond all sizes", param_hint=option)
+    return int(size)
 
 
 def stripped(kinds: str) -> tuple[str, ...]:

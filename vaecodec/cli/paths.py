@@ -24,7 +24,7 @@ def choose_target(source: str, positional: str | None, option: str | None, suffi
         suffix: Put in place of the input's where neither was given; a pipe continues as a pipe.
 
     Raises:
-        BadParameter: If both were given.
+        BadParameter: If both were given, or the name is empty.
         InputError: If there is no name to derive one from.
     """
     named = named_target(positional, option)
@@ -41,11 +41,14 @@ def named_target(positional: str | None, option: str | None) -> str | None:
     """Return the output that was named, as OUT or with `-o`.
 
     Raises:
-        BadParameter: If both were given.
+        BadParameter: If both were given, or the name is empty.
     """
     if positional is not None and option is not None:
         raise typer.BadParameter("name the output once: as OUT or with -o", param_hint="-o")
-    return option if positional is None else positional
+    named = option if positional is None else positional
+    if named == "":  # as a shell leaves it of a variable that is not set
+        raise typer.BadParameter("the name of the output is empty", param_hint="OUT")
+    return named
 
 
 def check_target(target: str, *, force: bool, source: str = STREAM) -> None:

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vaecodec.cli.console import note, put_json, put_text
+from vaecodec.cli.console import note, one_line, put_json, put_text
+from vaecodec.cli.folders import Recursive
 from vaecodec.cli.options import MaxPixels, chosen_limits, complete_bundle, examples
 from vaecodec.cli.paths import STREAM
+from vaecodec.cli.progress import deeper
 from vaecodec.errors import InputError, InsufficientMemoryError, VaecodecError
+from vaecodec.fileio import APPLE_DOUBLE, walk
+from vaecodec.jobs import SUFFIX
 
 if TYPE_CHECKING:
     from vaecodec.bundle import Bundle
@@ -23,7 +27,6 @@ EXAMPLES = examples(
     "vaecodec verify photos/ --deep            # reads all symbols, too",
     "vaecodec verify - --json < photo.vaec",
 )
-_SUFFIX = ".vaec"
 
 
 def verify(
@@ -33,9 +36,7 @@ def verify(
             metavar="FILE", help="Files to check, or folders of them; - for standard input."
         ),
     ],
-    recursive: Annotated[
-        bool, typer.Option("-r", "--recursive", help="Of a folder, the folders inside, too.")
-    ] = False,
+    recursive: Recursive = False,
     deep: Annotated[
         bool,
         typer.Option("--deep", help="Read all symbols, too; needs the model of each file."),
@@ -96,23 +97,18 @@ def _find(names: list[str], *, recursive: bool) -> Iterator[tuple[str, VaecodecE
 
 
 def _walk(top: str, *, recursive: bool) -> Iterator[tuple[str, VaecodecError | None]]:
-    """Yield the files of a folder, by name; links to folders inside are not followed."""
+    """Yield the files of a folder, by name."""
     errors: list[OSError] = []
     found = False
-    for folder, folders, names in os.walk(top, onerror=errors.append):
-        folders[:] = sorted(folders) if recursive else ()
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            # A pipe might never end. A link that leads nowhere is a file that is missing.
-            is_file = os.path.isfile(path) or not os.path.exists(path)
-            if is_file and name.lower().endswith(_SUFFIX):
+    for folder, names in walk(top, errors.append, recursive=recursive):
+        for name in names:
+            if name.lower().endswith(SUFFIX) and not name.startswith(APPLE_DOUBLE):
                 found = True
-                yield path, None
+                yield os.path.join(folder, name), None
     for error in errors:
         yield str(error.filename), InputError(f"the folder cannot be read: {error.strerror}")
     if not found and not errors:
-        inside = "" if recursive else " (-r looks into the folders inside)"
-        yield top, InputError(f"there are no {_SUFFIX} files in it{inside}")
+        yield top, InputError(f"there are no {SUFFIX} files in it{deeper(recursive=recursive)}")
 
 
 def _check(name: str, limits: Limits, reader: _SymbolReader | None) -> VaecodecError | None:
@@ -144,19 +140,7 @@ def _report(name: str, problem: VaecodecError | None, *, as_json: bool) -> None:
             }
         )
     else:
-        put_text(_one_line(f"{name}: {message}"))
-
-
-def _one_line(text: str) -> str:
-    """Escape what would break a line or steer a terminal: a file's name may hold anything.
-
-    Bytes of a name that are not valid in any encoding stay as they are.
-    """
-    kept = (
-        char if char.isprintable() or "\udc80" <= char <= "\udcff" else repr(char)[1:-1]
-        for char in text
-    )
-    return "".join(kept)
+        put_text(one_line(f"{name}: {message}"))
 
 
 class _SymbolReader:
