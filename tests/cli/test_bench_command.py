@@ -32,11 +32,11 @@ def folder(tmp_path: Path) -> Path:
 
 def test_everything_at_once(folder: Path, tmp_path: Path):
     pytest.importorskip("matplotlib")
-    outputs = {kind: tmp_path / f"out.{kind}" for kind in ("json", "png", "html")}
+    outputs = {kind: tmp_path / f"out.{kind}" for kind in ("json", "png", "webp", "html")}
     done = run(
         *("bench", folder, *MODEL, "--qualities", "20 60 90", "--crops", "1"),
         *("--codecs", "jpeg,webp", "--metrics", "ms-ssim", "--json", outputs["json"]),
-        *("--plot", outputs["png"], "--html", outputs["html"]),
+        *("--plot", outputs["png"], "--sheet", outputs["webp"], "--html", outputs["html"]),
     )
     assert done.returncode == 0, done.stderr.decode()
     assert done.stderr.decode().splitlines() == [
@@ -73,6 +73,9 @@ def test_everything_at_once(folder: Path, tmp_path: Path):
     assert [skipped["image"] for skipped in report["skipped"]] == ["broken.png", "small.png"]
     with Image.open(io.BytesIO(outputs["png"].read_bytes())) as plot:
         assert plot.format == "PNG"
+    with Image.open(outputs["webp"]) as sheet:
+        assert sheet.format == "WEBP"
+        assert sheet.size == (4 * (384 + 8) - 8, 256 + 40)  # original, ours, JPEG, WebP
     page = outputs["html"].read_text("utf-8")
     assert re.findall(r'data-view="([^"]*)"', page) == ["0.png"]
     assert page.count("<svg") == 2
@@ -118,6 +121,8 @@ def test_no_image_can_be_used(folder: Path):
         (["--metrics", "vmaf"], "vmaf is none of psnr, ms-ssim, ssimulacra2"),
         (["--plot", "out.gif"], r"\.png or \.svg"),
         (["--html", "-"], "standard output has the table"),
+        (["--sheet", "out.gif"], r"\.png, \.webp, \.jpg"),
+        (["--sheet", "out.png", "--crops", "0"], "it needs --crops"),
         (["--crops", "-1"], "--crops"),
         (["--plot", "out.svg", "--qualities", "50,50"], "a curve needs two"),
         (["--html", "a.html", "--json", "a.html"], "named twice"),

@@ -6,7 +6,7 @@
     gains       BD-rate against the others    timing      one image, again and again
     bits        what each place costs         views       crops at equal file size
     text plot   for terminals and papers      html        one page, made of series, chart,
-                                                          sights, method, markup, pictures
+    sheet                                                 sights, method, markup, pictures
 
 Everything goes through real bytes: an image is encoded to a whole file, and that file is decoded.
 Nothing here prints; `asdict` turns every result into plain values.

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vaecodec.cli.bench_options import (
+    choose_codecs,
+    parse_metrics,
+    parse_qualities,
+    read_curves,
+)
 from vaecodec.cli.console import json_text, note, put_text
 from vaecodec.cli.device import Device, tell_setup, verbose_option
 from vaecodec.cli.options import BundleName, Force, Quiet, examples
@@ -15,6 +21,7 @@ from vaecodec.cli.paths import STREAM, check_target, write
 if TYPE_CHECKING:
     from vaecodec.bench import ImageRow, Measured, PeerRow, Report, Skipped
     from vaecodec.bench.peers import Peer
+    from vaecodec.bench.views import View
     from vaecodec.codec import Codec
     from vaecodec.curves import Curves
 
@@ -22,6 +29,7 @@ EXAMPLES = examples(
     "vaecodec bench photos/",
     "vaecodec bench photos/ --codecs jpeg,webp,avif --html report.html",
     "vaecodec bench photos/ --codecs installed --metrics ms-ssim --plot curves.svg",
+    "vaecodec bench photos/ --codecs jpeg,webp --crops 2 --sheet crops.png",
     "vaecodec bench kodak/ --curves kodak_rd.json --against vtm --json -",
 )
 
@@ -32,7 +40,14 @@ class _Outputs:
 
     report: str | None
     plot: str | None
+    sheet: str | None
     html: str | None
+
+    def named(self) -> dict[str, str]:
+        """Return those that were asked for, by option."""
+        options = ("--json", "--plot", "--sheet", "--html")
+        targets = (self.report, self.plot, self.sheet, self.html)
+        return {name: target for name, target in zip(options, targets, strict=True) if target}
 
 
 def bench(
@@ -91,6 +106,14 @@ def bench(
             "--plot", metavar="OUT", help="Plot rate and fidelity, to a .png or .svg file."
         ),
     ] = None,
+    sheet_to: Annotated[
+        str | None,
+        typer.Option(
+            "--sheet",
+            metavar="OUT",
+            help="Show crops at equal file size in a picture: .png, .webp or .jpg.",
+        ),
+    ] = None,
     html_to: Annotated[
         str | None,
         typer.Option(
@@ -101,7 +124,7 @@ def bench(
         ),
     ] = None,
     crops: Annotated[
-        int, typer.Option("--crops", metavar="N", min=0, help="Images to show on that page.")
+        int, typer.Option("--crops", metavar="N", min=0, help="Images to show on sheet and page.")
     ] = 4,
     force: Force = False,
     bundle: BundleName = "base",
@@ -115,13 +138,13 @@ def bench(
     whole-file bits per pixel, RGB PSNR, seconds, and by how much files exceed the model's own
     estimate, each averaged over the images. Images that cannot be used are skipped.
     """
-    levels = _parse_qualities(qualities)
-    outputs = _Outputs(report_to, plot_to, html_to)
-    names = _parse_metrics(metrics)
-    peers = _choose_codecs(codecs)
+    levels = parse_qualities(qualities)
+    outputs = _Outputs(report_to, plot_to, sheet_to, html_to)
+    names = parse_metrics(metrics)
+    peers = choose_codecs(codecs)
     if outputs.plot is not None and len(set(levels)) == 1 and not peers:
         raise typer.BadParameter("a curve needs two --qualities", param_hint="--plot")
-    chosen = _read_curves(curves, against or [])
+    chosen = read_curves(curves, against or [])
 
     from vaecodec import bench as measuring
     from vaecodec.bench.method import describe_machine
@@ -130,7 +153,7 @@ def bench(
     from vaecodec.curves import compare
 
     paths = measuring.find_images(folder)
-    _check_outputs(outputs, paths, force=force)
+    _check_outputs(outputs, paths, crops, force=force)
     codec = Codec(bundle, device)
     tell_setup(codec.bundle, device, verbose)
 
@@ -170,10 +193,9 @@ def bench(
         write(outputs.report, (_json(report) + "\n").encode(), force=force)
     if outputs.plot is not None:
         _draw(report, outputs.plot, chosen, force=force)
-    if outputs.html is not None:
-        page = _page(report, chosen, codec, measured, peers, crops)
-        # A file's name may be of no encoding.
-        write(outputs.html, page.encode(errors="backslashreplace"), force=force)
+    if outputs.sheet is not None or outputs.html is not None:
+        views = _views(report, codec, measured, peers, crops)
+        _show(report, views, outputs, chosen, force=force)
     put_text(_json(report) if outputs.report == STREAM else text_table(report))
 
 
@@ -191,94 +213,34 @@ def _tell_skipped(skipped: Skipped) -> None:
     note(f"skipped {skipped.image}: {' '.join(skipped.reason.split())}")
 
 
-def _check_outputs(outputs: _Outputs, images: Sequence[Path], *, force: bool) -> None:
+def _check_outputs(outputs: _Outputs, images: Sequence[Path], crops: int, *, force: bool) -> None:
     """Refuse outputs that could not be made, before the measuring that this would waste."""
     from vaecodec.bench.plot import PLOT_SUFFIXES, load_matplotlib
+    from vaecodec.bench.sheet import SHEET_SUFFIXES
 
     if outputs.plot is not None:
         if PurePath(outputs.plot).suffix.lower() not in PLOT_SUFFIXES:
             raise typer.BadParameter("name a .png or .svg file", param_hint="--plot")
         load_matplotlib()
-    if outputs.html == STREAM:
-        raise typer.BadParameter("name a file: standard output has the table", param_hint="--html")
+    if outputs.sheet is not None:
+        suffix = PurePath(outputs.sheet).suffix.lower()
+        if suffix not in SHEET_SUFFIXES:
+            known = ", ".join(SHEET_SUFFIXES)
+            raise typer.BadParameter(f"name a file of {known}", param_hint="--sheet")
+        if not crops:
+            raise typer.BadParameter("it needs --crops above 0", param_hint="--sheet")
     taken = {path.resolve() for path in images}
-    for target in (outputs.report, outputs.plot, outputs.html):
-        if target is None or target == STREAM:
+    for option, target in outputs.named().items():
+        if target == STREAM:
+            if option != "--json":
+                reason = "name a file: standard output has the table"
+                raise typer.BadParameter(reason, param_hint=option)
             continue
         check_target(target, force=force)
         if Path(target).resolve() in taken:
-            raise typer.BadParameter(f"{target} is an image to measure, or named twice")
+            reason = f"{target} is an image to measure, or named twice"
+            raise typer.BadParameter(reason, param_hint=option)
         taken.add(Path(target).resolve())
-
-
-def _parse_qualities(text: str | None) -> list[float]:
-    """Return the qualities of a list such as "10,50,90"; none where none was given."""
-    from vaecodec.rate import level_of_quality
-
-    if text is None:
-        return []
-    try:
-        qualities = [float(part) for part in _parts(text)]
-        for quality in qualities:
-            level_of_quality(quality)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--qualities") from error
-    if not qualities:
-        raise typer.BadParameter("the list is empty", param_hint="--qualities")
-    return qualities
-
-
-def _parse_metrics(text: str | None) -> list[str]:
-    """Return the names of a list of metrics, in their own order; PSNR always is among them."""
-    from vaecodec.bench.perceptual import load_ssimulacra2
-    from vaecodec.bench.results import METRICS, PSNR, SSIMULACRA2
-
-    wanted = {PSNR.name, *_parts(text or "")}
-    for name in sorted(wanted - METRICS.keys()):
-        known = ", ".join(METRICS)
-        raise typer.BadParameter(f"{name} is none of {known}", param_hint="--metrics")
-    if SSIMULACRA2.name in wanted:
-        load_ssimulacra2()
-    return [name for name in METRICS if name in wanted]
-
-
-def _choose_codecs(text: str | None) -> list[Peer]:
-    """Return the other codecs to measure; BD-rate is going to need SciPy then."""
-    from vaecodec.bench.peers import choose_peers
-    from vaecodec.metrics import load_pchip
-
-    if text is None:
-        return []
-    names = _parts(text)
-    if not names:
-        raise typer.BadParameter("the list is empty", param_hint="--codecs")
-    try:
-        peers = choose_peers(names)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--codecs") from error
-    load_pchip()
-    return peers
-
-
-def _parts(text: str) -> list[str]:
-    return text.replace(",", " ").split()
-
-
-def _read_curves(path: str | None, names: list[str]) -> Curves:
-    """Return the curves to compare with, before the measuring that a mistake would waste."""
-    if path is None:
-        if names:
-            raise typer.BadParameter("it needs --curves JSON", param_hint="--against")
-        return {}
-
-    from vaecodec.curves import choose_curves, load_curves
-    from vaecodec.metrics import load_pchip
-
-    load_pchip()
-    try:
-        return choose_curves(load_curves(path), names)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--against") from error
 
 
 def _json(report: Report) -> str:
@@ -296,24 +258,32 @@ def _draw(report: Report, target: str, curves: Curves, *, force: bool) -> None:
     write(target, draw(panels(report, curves), suffix, caption), force=force)
 
 
-def _page(
-    report: Report,
-    curves: Curves,
-    codec: Codec,
-    measured: Measured,
-    peers: list[Peer],
-    crops: int,
-) -> str:
-    """Return the page, for which some images are encoded once more."""
+def _views(
+    report: Report, codec: Codec, measured: Measured, peers: list[Peer], count: int
+) -> list[View]:
+    """Return some images to look at, which are encoded once more."""
     from vaecodec.bench.bits import BitCounter
-    from vaecodec.bench.html import page
-    from vaecodec.bench.series import panels
     from vaecodec.bench.views import choose_quality, spread_out, view
 
     counter = BitCounter(codec.bundle)
     quality = choose_quality(report.qualities)
-    views = [
+    return [
         view(codec, counter, path, quality, peers, measured.peers)
-        for path in spread_out(measured.paths, crops)
+        for path in spread_out(measured.paths, count)
     ]
-    return page(report, panels(report, curves), views)
+
+
+def _show(
+    report: Report, views: list[View], outputs: _Outputs, curves: Curves, *, force: bool
+) -> None:
+    from vaecodec.bench.html import page
+    from vaecodec.bench.series import panels
+    from vaecodec.bench.sheet import sheet
+
+    if outputs.sheet is not None:
+        suffix = PurePath(outputs.sheet).suffix.lower()
+        write(outputs.sheet, sheet(views, suffix), force=force)
+    if outputs.html is not None:
+        text = page(report, panels(report, curves), views)
+        # A file's name may be of no encoding.
+        write(outputs.html, text.encode(errors="backslashreplace"), force=force)

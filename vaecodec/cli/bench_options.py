@@ -1,0 +1,81 @@
+"""What the options of `vaecodec bench` mean, checked before anything is measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from vaecodec.bench.peers import Peer
+    from vaecodec.curves import Curves
+
+
+def parse_qualities(text: str | None) -> list[float]:
+    """Return the qualities of a list such as "10,50,90"; none where none was given."""
+    from vaecodec.rate import level_of_quality
+
+    if text is None:
+        return []
+    try:
+        qualities = [float(part) for part in _parts(text)]
+        for quality in qualities:
+            level_of_quality(quality)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--qualities") from error
+    if not qualities:
+        raise typer.BadParameter("the list is empty", param_hint="--qualities")
+    return qualities
+
+
+def parse_metrics(text: str | None) -> list[str]:
+    """Return the names of a list of metrics, in their own order; PSNR always is among them."""
+    from vaecodec.bench.perceptual import load_ssimulacra2
+    from vaecodec.bench.results import METRICS, PSNR, SSIMULACRA2
+
+    wanted = {PSNR.name, *_parts(text or "")}
+    for name in sorted(wanted - METRICS.keys()):
+        known = ", ".join(METRICS)
+        raise typer.BadParameter(f"{name} is none of {known}", param_hint="--metrics")
+    if SSIMULACRA2.name in wanted:
+        load_ssimulacra2()
+    return [name for name in METRICS if name in wanted]
+
+
+def choose_codecs(text: str | None) -> list[Peer]:
+    """Return the other codecs to measure; BD-rate is going to need SciPy then."""
+    from vaecodec.bench.peers import choose_peers
+    from vaecodec.metrics import load_pchip
+
+    if text is None:
+        return []
+    names = _parts(text)
+    if not names:
+        raise typer.BadParameter("the list is empty", param_hint="--codecs")
+    try:
+        peers = choose_peers(names)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--codecs") from error
+    load_pchip()
+    return peers
+
+
+def _parts(text: str) -> list[str]:
+    return text.replace(",", " ").split()
+
+
+def read_curves(path: str | None, names: list[str]) -> Curves:
+    """Return the curves to compare with, before the measuring that a mistake would waste."""
+    if path is None:
+        if names:
+            raise typer.BadParameter("it needs --curves JSON", param_hint="--against")
+        return {}
+
+    from vaecodec.curves import choose_curves, load_curves
+    from vaecodec.metrics import load_pchip
+
+    load_pchip()
+    try:
+        return choose_curves(load_curves(path), names)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--against") from error
