@@ -22,7 +22,7 @@ from unicodedata import normalize
 
 from vaecodec.errors import InputError, InsufficientMemoryError, OutputError, VaecodecError
 from vaecodec.fileio import APPLE_DOUBLE, read_bytes, unwind_on_signals, walk, write_atomic
-from vaecodec.jobs import Job, Outcome, Task, carry_out, failed
+from vaecodec.jobs import Job, Outcome, Task, bound_memory, carry_out, failed
 
 _PATIENCE_S = 10
 """How long workers that were told to end may take, before they are made to."""
@@ -263,6 +263,7 @@ def _serve(connection: Connection, job: Job, threads: int | None, force: bool) -
     # Ctrl-C reaches every process of the terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     unwind_on_signals()
+    bound_memory()
     os.dup2(2, 1)  # standard output is the parent's, and libraries print at times
     with contextlib.suppress(EOFError, OSError):  # the parent needs no more, or is gone
         try:

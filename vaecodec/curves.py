@@ -40,14 +40,18 @@ class Comparison:
 def load_curves(path: str | Path) -> Curves:
     """Read rate-distortion curves: `{codec: [{"bpp": ..., "psnr_rgb": ...}, ...]}` as JSON.
 
-    Points without a PSNR are left out; other keys are ignored.
+    Points without a PSNR are left out; other keys are ignored. A report of `vaecodec bench` will
+    do, too: its bundle is the codec.
 
     Raises:
         InputError: If the file cannot be read, or is of another shape.
     """
     data = read_bytes(path)
     try:
-        parsed = cast("dict[str, list[dict[str, Any]]]", json.loads(data))
+        parsed = cast("dict[str, Any]", json.loads(data))
+        if "qualities" in parsed:
+            means = [(float(row["bpp"]), float(row["psnr_db"])) for row in parsed["qualities"]]
+            return {str(parsed["bundle"]): means}
         return {
             name: [
                 (float(point["bpp"]), float(point["psnr_rgb"]))

@@ -6,6 +6,7 @@ function from a file's bytes to another file's.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from collections.abc import Callable
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".vaec"
 """Of compressed files."""
+_M_ARENA_MAX = -8
+"""What mallopt calls the number of heaps, in glibc's malloc.h."""
 Status = Literal["done", "skipped", "failed"]
 
 
@@ -197,6 +200,18 @@ class Outcome:
     notices: tuple[str, ...] = ()
     error: str = ""
     exit_code: int = ExitCode.OK
+
+
+def bound_memory() -> None:
+    """Have the C library take all memory from one heap, for a process that does many tasks.
+
+    glibc has one for each thread, in which the holes between what images leave behind add up: a
+    worker grew by 1 MB with every image of one megapixel. Elsewhere nothing is done.
+    """
+    import ctypes  # only here: a command should not wait for it
+
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def failed(task: Task, error: BaseException) -> Outcome:

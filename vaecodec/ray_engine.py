@@ -27,7 +27,7 @@ from typing import Any
 
 from vaecodec import batch, stores
 from vaecodec.errors import InsufficientMemoryError, RuntimeUnavailableError
-from vaecodec.jobs import Job, Outcome, Task, Work, carry_out, failed
+from vaecodec.jobs import Job, Outcome, Task, Work, bound_memory, carry_out, failed
 
 _DEATHS = 3
 """So many actors a file may cost, before it is left alone."""
@@ -133,6 +133,7 @@ class _Actor:
         self._ledger = ledger
         self._read = partial(stores.read, limits=job.limits)
         self._write = partial(stores.write, limits=job.limits, force=force)
+        bound_memory()
         try:
             self._work = job.open(threads)
         except Exception as error:  # told to the driver, and not to Ray

@@ -1,9 +1,12 @@
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from test_bench_html import make_report
 
+from vaecodec.cli.console import json_text
 from vaecodec.curves import choose_curves, compare, load_curves
 from vaecodec.errors import InputError, RuntimeUnavailableError
 
@@ -17,10 +20,18 @@ def test_load(tmp_path: Path):
     assert load_curves(path) == {"one": [(1.0, 30.0)], "none": []}
 
 
+def test_a_report_of_the_bench_is_a_curve(tmp_path: Path):
+    path = tmp_path / "report.json"
+    path.write_text(json_text(asdict(make_report())))
+    assert load_curves(path) == {"tiny": [(0.2, 26.0), (2.0, 35.0)]}
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "",
+        '{"qualities": 1}',
+        '{"qualities": []}',
         "[1]",
         '{"a": 1}',
         '{"a": [1]}',

@@ -31,6 +31,8 @@ EXAMPLES = examples(
     "vaecodec bench photos/ --codecs installed --metrics ms-ssim --plot curves.svg",
     "vaecodec bench photos/ --codecs jpeg,webp --crops 2 --sheet crops.png",
     "vaecodec bench kodak/ --curves kodak_rd.json --against vtm --json -",
+    "vaecodec bench photos/ --json before.json && "
+    "vaecodec bench photos/ --bundle my-bundle/ --curves before.json",
 )
 
 
@@ -74,7 +76,8 @@ def bench(
         typer.Option(
             "--curves",
             metavar="JSON",
-            help='Curves to compare with: {codec: [{"bpp": ..., "psnr_rgb": ...}]}.',
+            help='Curves to compare with: {codec: [{"bpp": ..., "psnr_rgb": ...}]}, or an earlier '
+            "--json.",
         ),
     ] = None,
     against: Annotated[
