@@ -258,7 +258,10 @@ def _draw(report: Report, target: str, curves: Curves, *, force: bool) -> None:
 
     caption = f"{report.bundle} ({report.model_id}), means over {report.image_count} images"
     suffix = PurePath(target).suffix.lower()
-    write(target, draw(panels(report, curves), suffix, caption), force=force)
+    if shown := panels(report, curves):
+        write(target, draw(shown, suffix, caption), force=force)
+    else:
+        note("no plot: there is no curve of two points")
 
 
 def _views(
