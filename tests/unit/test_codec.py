@@ -134,7 +134,7 @@ def test_the_estimate_is_near_the_size(base: Codec):
     trace = Trace()
     data = base.encode(image, quality=60, trace=trace)
     assert trace.estimated_bits / 8 == pytest.approx(len(data), rel=0.02)
-    assert set(trace.seconds) == {"image", "analysis", "prior", "entropy"}
+    assert set(trace.seconds) == {"image", "analysis", "prior", "entropy", "container"}
 
 
 def test_extreme_pixels_survive(codec: Codec):
