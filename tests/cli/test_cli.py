@@ -301,16 +301,22 @@ def test_text_does_go_to_a_terminal(vaec: Path):
         os.close(master)
 
 
-@posix
-def test_a_name_in_no_encoding_goes_to_a_terminal(tmp_path: Path):
-    import pty
-
-    path = os.fsencode(tmp_path) + b"/\xff.vaec"
+def file_of_no_encoding(folder: Path) -> bytes:
+    """Return the path of a file whose name is not valid in UTF-8."""
+    path = os.fsencode(folder) + b"/\xff.vaec"
     try:
         with open(path, "wb") as file:
             file.write(FILE)
     except OSError:
         pytest.skip("this file system takes no such name")
+    return path
+
+
+@posix
+def test_a_name_in_no_encoding_goes_to_a_terminal(tmp_path: Path):
+    import pty
+
+    path = file_of_no_encoding(tmp_path)
     master, slave = pty.openpty()
     try:
         for command in (b"info", b"verify"):
@@ -428,12 +434,7 @@ def test_info_imports_nothing_heavy(vaec: Path):
 
 @posix
 def test_info_of_a_name_in_no_encoding(tmp_path: Path):
-    path = os.fsencode(tmp_path) + b"/\xff.vaec"
-    try:
-        with open(path, "wb") as file:
-            file.write(FILE)
-    except OSError:
-        pytest.skip("this file system takes no such name")
+    path = file_of_no_encoding(tmp_path)
     command = [sys.executable.encode(), b"-m", b"vaecodec", b"info", path]
     done = subprocess.run(command, capture_output=True, env=environment(), timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
