@@ -301,9 +301,9 @@ def test_text_does_go_to_a_terminal(vaec: Path):
         os.close(master)
 
 
-def file_of_no_encoding(folder: Path) -> bytes:
+def file_of_no_encoding(folder: Path, name: bytes = b"\xff.vaec") -> bytes:
     """Return the path of a file whose name is not valid in UTF-8."""
-    path = os.fsencode(folder) + b"/\xff.vaec"
+    path = os.fsencode(folder) + b"/" + name
     try:
         with open(path, "wb") as file:
             file.write(FILE)

@@ -10,7 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli.test_cli import FILE, environment, imported_by, misused, posix, refused, run
+from cli.test_cli import (
+    FILE,
+    environment,
+    file_of_no_encoding,
+    imported_by,
+    misused,
+    posix,
+    refused,
+    run,
+)
 from golden.test_golden import V1
 from hostile.make_corpus import IMAGE, read_corpus
 from hostile.mutate import Parts
@@ -200,12 +209,7 @@ def test_nothing_heavy_is_imported(folder: Path):
 
 @posix
 def test_names_that_break_lines_or_are_in_no_encoding(tmp_path: Path):
-    path = os.fsencode(tmp_path) + b"/\xff\n\x1b[31m.vaec"
-    try:
-        with open(path, "wb") as file:
-            file.write(FILE)
-    except OSError:
-        pytest.skip("this file system takes no such name")
+    file_of_no_encoding(tmp_path, b"\xff\n\x1b[31m.vaec")
     command = [sys.executable, "-m", "vaecodec", "verify", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, env=environment(), timeout=60)
     assert done.returncode == 0

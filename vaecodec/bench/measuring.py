@@ -137,9 +137,8 @@ def _check_finite(rows: Iterable[ImageRow | PeerRow]) -> None:
     """
     for row in rows:
         if row.psnr_db == math.inf:
-            codec = row.codec if isinstance(row, PeerRow) else "vaecodec"
             raise ImageError(
-                f"{codec} at quality {row.quality:g} gives it back exactly, which has no PSNR"
+                f"{row.codec} at quality {row.quality:g} gives it back exactly, which has no PSNR"
             )
 
 

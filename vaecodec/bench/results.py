@@ -100,6 +100,11 @@ class ImageRow:
     ms_ssim: float | None = None
     ssimulacra2: float | None = None
 
+    @property
+    def codec(self) -> str:
+        """Our name, where a `PeerRow` has the other's."""
+        return "vaecodec"
+
 
 @dataclass(frozen=True, slots=True)
 class QualityRow:

@@ -204,9 +204,8 @@ def bench(
 
 def _row_text(row: ImageRow | PeerRow) -> str:
     """Return one measurement as a line below the name of its image."""
-    codec = getattr(row, "codec", "vaecodec")
     return (
-        f"  {codec} {row.quality:g}: {row.bpp:.4f} bpp, {row.psnr_db:.3f} dB, "
+        f"  {row.codec} {row.quality:g}: {row.bpp:.4f} bpp, {row.psnr_db:.3f} dB, "
         f"encode {row.encode_s:.3f} s, decode {row.decode_s:.3f} s"
     )
 
