@@ -1,7 +1,10 @@
-"""Command line of the factory: ``python -m export train | onnx | curve | drawings | verify``."""
+"""Command line of the factory: ``python -m export train | onnx | rewrite | curve | drawings |
+forecast | verify``.
+"""
 
 from __future__ import annotations
 
+import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -104,8 +107,26 @@ def export_onnx(
         },
     }
     write_bundle(model, bundle, name or bundle.name, provenance)
-    size = sum(file.stat().st_size for file in bundle.iterdir())
-    typer.echo(f"{bundle}: {size / 1e6:.2f} MB after {steps:,} steps")
+    typer.echo(f"{bundle}: {_megabytes(bundle):.2f} MB after {steps:,} steps")
+
+
+@app.command()
+def rewrite(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to read.")],
+    target: Annotated[Path, typer.Argument(help="Folder of the bundle to write.")],
+) -> None:
+    """Write the weights of a bundle anew, in graphs as they are built now.
+
+    It is another model to files: those of the old bundle are not read with the new one.
+    """
+    from export.bundle import write_bundle
+    from export.bundle_weights import read_model
+    from vaecodec.bundle import find_bundle
+
+    manifest = find_bundle(bundle).manifest
+    provenance = {key: manifest[key] for key in ("version", "licence", "training")}
+    write_bundle(read_model(bundle), target, str(manifest["name"]), provenance)
+    typer.echo(f"{target}: {_megabytes(target):.2f} MB")
 
 
 @app.command()
@@ -164,6 +185,25 @@ def drawings(
 
 
 @app.command()
+def forecast(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    images: Annotated[list[Path], typer.Option(help="Folders of images or packs; repeatable.")],
+    every: Annotated[int, typer.Option(help="Take every n-th image.", min=1)] = 1,
+) -> None:
+    """Fit the tables of vaecodec/forecast.py, which a search for a size begins with."""
+    from export.data import read_images
+    from export.forecast import fit
+    from vaecodec.codec import Codec
+
+    chosen = itertools.islice(read_images(images, 1), 0, None, every)
+    for name, table in fit(Codec(bundle), chosen).items():
+        typer.echo(f"{name} = (")
+        for row in table:
+            typer.echo(f"    ({', '.join(f'{factor:.3f}' for factor in row)}),")
+        typer.echo(")")
+
+
+@app.command()
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
     images: Annotated[
@@ -180,6 +220,10 @@ def verify(
         failed |= not finding.passed
     if failed:
         raise typer.Exit(1)
+
+
+def _megabytes(bundle: Path) -> float:
+    return sum(file.stat().st_size for file in bundle.iterdir()) / 1e6
 
 
 def main() -> None:

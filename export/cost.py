@@ -49,7 +49,7 @@ def _macs(model: onnx.ModelProto) -> int:
     shapes = {
         value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
         for value in inferred.value_info
-    }
+    } | {tensor.name: list(tensor.dims) for tensor in inferred.initializer}
     return sum(
         math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
         for node in inferred.node

@@ -6,6 +6,7 @@ of 64, it is an upper bound.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -51,6 +52,5 @@ def measure(model: Model, batches: Iterable[Tensor], level: float) -> Point:
 
 def photographs(sources: Iterable[Path], every: int) -> Iterator[Tensor]:
     """Yield every n-th image of folders or packs, ``(1, 3, h, w)`` uint8."""
-    for index, pixels in enumerate(read_images(sources, 1)):
-        if index % every == 0:
-            yield torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0)
+    for pixels in itertools.islice(read_images(sources, 1), 0, None, every):
+        yield torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0)

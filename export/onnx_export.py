@@ -11,8 +11,14 @@
 
 `level` is a float32 scalar in anchors, `anchor` the int64 scalar nearest to it. `pass_order` of
 `export.networks` says which latents a pass codes. The graphs are written node by node, so that they
-hold nothing of the machine that made them, and so that the constant parts (casts, scales) are left
-for the runtime to fold when it loads them.
+hold nothing of the machine that made them, and so that the constant parts (casts, scales, halves of
+weights) are left for the runtime to fold when it loads them.
+
+On a CPU, ONNX Runtime keeps channels in blocks of eight or sixteen from one convolution to the next,
+adds a residual while it writes a convolution's sums, and applies an activation there, too; any other
+operation makes it copy everything to plain planes and back. So a gated branch is two convolutions
+and no split of one, and a signal that was scaled and shifted for its level passes a convolution that
+changes nothing. That took a quarter off the time of the transforms.
 """
 
 from __future__ import annotations
@@ -231,7 +237,10 @@ class _Writer:
         name = self.names[id(module)]
         scale = self._interpolate(g, f"{name}.log_scale", module.log_scale, level)
         shift = self._interpolate(g, f"{name}.shift", module.shift, level)
-        return g.op("Add", g.op("Mul", t, g.op("Exp", scale)), shift)
+        t = g.op("Add", g.op("Mul", t, g.op("Exp", scale)), shift)
+        channels = module.shift.shape[1]
+        ones = g.constant(f"ones.{channels}", np.ones((channels, 1, 1, 1), np.float32))
+        return g.op("Conv", t, ones, group=channels)  # back to blocks of channels
 
     def _interpolate(self, g: Graph, name: str, knots: Tensor, level: str) -> str:
         """Return the row of a table at a fractional level, ``(1, c, 1, 1)``; see `at_level`."""
@@ -260,21 +269,34 @@ class _Writer:
                 raise TypeError(f"cannot export {type(block).__name__}")
             mixed = self._conv(g, self._leaky(g, self._conv(g, t, block.expand)), block.depthwise)
             t = g.op("Add", t, self._conv(g, mixed, block.project))
-            gate = self._conv(g, t, block.gate)
-            opening, signal = g.split("Split", 2, gate, axis=1, num_outputs=2)
+            opening, signal = self._conv_halves(g, t, block.gate)
             gated = g.op("Mul", g.op("Sigmoid", opening), signal)
             t = g.op("Add", t, self._conv(g, gated, block.merge))
         return t
 
+    def _conv_halves(self, g: Graph, t: str, module: Conv) -> tuple[str, str]:
+        """Return the two halves of a 1x1 convolution's channels, each of one of its own."""
+        weight, bias = (
+            g.split("Split", 2, parameter, axis=0, num_outputs=2)
+            for parameter in self._parameters(g, module, module.shape)
+        )
+        first, second = (g.op("Conv", t, *half) for half in zip(weight, bias, strict=True))
+        return first, second
+
     def _conv(self, g: Graph, t: str, module: Conv | Depthwise) -> str:
-        name = self.names[id(module)]
-        bias = g.constant(f"{name}.bias", _array(module.bias))
-        weight = _array(module.weight)
         if isinstance(module, Depthwise):
-            stored = g.half(f"{name}.weight", weight.reshape(-1, 1, 3, 3))
-            return g.op("Conv", t, stored, bias, group=len(weight), pads=[1, 1, 1, 1])
-        stored = g.half(f"{name}.weight", weight.reshape(module.shape))
-        return g.op("Conv", t, stored, bias, strides=[module.stride, module.stride])
+            parameters = self._parameters(g, module, (-1, 1, 3, 3))
+            return g.op("Conv", t, *parameters, group=len(module.weight), pads=[1, 1, 1, 1])
+        parameters = self._parameters(g, module, module.shape)
+        return g.op("Conv", t, *parameters, strides=[module.stride, module.stride])
+
+    def _parameters(
+        self, g: Graph, module: Conv | Depthwise, shape: tuple[int, ...]
+    ) -> tuple[str, str]:
+        """Add a layer's weight, in the shape of a kernel, and its bias."""
+        name = self.names[id(module)]
+        weight = g.half(f"{name}.weight", _array(module.weight).reshape(shape))
+        return weight, g.constant(f"{name}.bias", _array(module.bias))
 
     def _leaky(self, g: Graph, t: str) -> str:
         return g.op("LeakyRelu", t, alpha=TRANSFORM_SLOPE)

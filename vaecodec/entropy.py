@@ -40,6 +40,8 @@ class SymbolModels:
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
+        self.reach = tables.reach.astype(np.int32)
+        """Of each scale index: beyond it a symbol escapes."""
         self._models: list[Any] = [None] * SCALE_COUNT
 
     def __getitem__(self, index: int) -> Any:
@@ -70,7 +72,7 @@ class SymbolModels:
             bits[places] = FREQUENCY_BITS - np.log2(self.tables.frequencies[i][symbols])
             for place in places[outside]:
                 escape = bytearray()
-                _write_escapes(escape, residuals[place : place + 1], limit)
+                _write_escape(escape, int(residuals[place]), limit)
                 bits[place] += 8 * len(escape)
         return bits
 
@@ -90,9 +92,8 @@ class SymbolWriter:
         Magnitudes are at most `RESIDUAL_MAX`.
         """
         start = time.perf_counter()
-        order = np.argsort(index, kind="stable")
-        counts = np.bincount(index, minlength=SCALE_COUNT)
-        self._groups.append((residuals[order[counts[0] :]], counts))
+        order, counts = _order(index)
+        self._groups.append((residuals[order], counts))
         self.seconds += time.perf_counter() - start
 
     def ideal_bits(self) -> float:
@@ -106,21 +107,18 @@ class SymbolWriter:
     def finish(self) -> bytes:
         """Return the payload of all groups."""
         start = time.perf_counter()
-        reach = self._models.tables.reach
         crc = 0
         runs: list[tuple[int, Residuals]] = []
         escapes = bytearray()
         for residuals, counts in self._groups:
             crc = _crc32(residuals, crc)
-            for index, run in _runs(counts):
-                limit = int(reach[index])
-                values = residuals[run]
-                symbols = values + np.int32(limit)
-                outside = np.abs(values) > limit
-                if outside.any():
-                    symbols[outside] = 2 * limit + 1
-                    _write_escapes(escapes, values[outside], limit)
-                runs.append((index, symbols))
+            limits = np.repeat(self._models.reach, counts)
+            symbols = residuals + limits
+            for place in np.flatnonzero(np.abs(residuals) > limits):
+                limit = int(limits[place])
+                symbols[place] = 2 * limit + 1
+                _write_escape(escapes, int(residuals[place]), limit)
+            runs += [(index, symbols[run]) for index, run in _runs(counts)]
         coder = _stream.stack.AnsCoder()
         for index, symbols in reversed(runs):
             coder.encode_reverse(symbols, self._models[index])
@@ -178,19 +176,17 @@ class SymbolReader:
             CorruptError: the escape bytes do not fit the symbols.
         """
         start = time.perf_counter()
-        order = np.argsort(index, kind="stable")
-        counts = np.bincount(index, minlength=SCALE_COUNT)
-        coded = np.empty(len(index) - int(counts[0]), np.int32)
+        order, counts = _order(index)
+        coded = np.empty(len(order), np.int32)
         for i, run in _runs(counts):
-            limit = int(self._models.tables.reach[i])
-            symbols: Residuals = self._coder.decode(self._models[i], run.stop - run.start)
-            values = symbols - np.int32(limit)
-            for place in np.flatnonzero(values > limit):
-                values[place] = self._next_escape(limit)
-            coded[run] = values
+            coded[run] = self._coder.decode(self._models[i], run.stop - run.start)
+        limits = np.repeat(self._models.reach, counts)
+        coded -= limits
+        for place in np.flatnonzero(coded > limits):
+            coded[place] = self._next_escape(int(limits[place]))
         self._crc = _crc32(coded, self._crc)
         residuals = np.zeros(len(index), np.int32)
-        residuals[order[counts[0] :]] = coded
+        residuals[order] = coded
         self.seconds += time.perf_counter() - start
         return residuals
 
@@ -220,6 +216,16 @@ def _crc32(residuals: Residuals, crc: int) -> int:
     return zlib.crc32(residuals.astype("<i4", copy=False).data, crc)
 
 
+def _order(index: Indices) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Return the places of a group's coded symbols, in the order of coding, and how many of each.
+
+    Most latents are not coded at all: to sort the others only takes a quarter of the time.
+    """
+    coded = np.flatnonzero(index != 0)
+    index = index[coded]
+    return coded[np.argsort(index, kind="stable")], np.bincount(index, minlength=SCALE_COUNT)
+
+
 def _runs(counts: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
     """Yield each coded scale index and the slice of its symbols, in ascending order."""
     start = 0
@@ -230,14 +236,13 @@ def _runs(counts: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
         start = stop
 
 
-def _write_escapes(out: bytearray, values: Residuals, limit: int) -> None:
-    """Append each value as LEB128 of ``2 * (|value| - limit - 1) + (value < 0)``."""
-    for value in values.tolist():
-        rest = 2 * (abs(value) - limit - 1) + (value < 0)
-        while rest > 0x7F:
-            out.append(0x80 | (rest & 0x7F))
-            rest >>= 7
-        out.append(rest)
+def _write_escape(out: bytearray, value: int, limit: int) -> None:
+    """Append LEB128 of ``2 * (|value| - limit - 1) + (value < 0)``."""
+    rest = 2 * (abs(value) - limit - 1) + (value < 0)
+    while rest > 0x7F:
+        out.append(0x80 | (rest & 0x7F))
+        rest >>= 7
+    out.append(rest)
 
 
 def _read_escapes(data: bytes) -> Iterator[int]:

@@ -35,18 +35,19 @@ class Quantiser:
         self, residual: NDArray[np.float32], scale: NDArray[np.uint8]
     ) -> NDArray[np.int32]:
         """Return the symbols of residuals, both of any one shape; 0 where the scale index is 0."""
-        symbol = np.rint(residual).astype(np.int32, order="C")
-        symbol[scale == 0] = 0
-        flat = symbol.reshape(-1)
-        places = np.flatnonzero(flat)
-        index = scale.reshape(-1)[places]
-        magnitude = np.abs(flat[places])
+        flat_scale = scale.reshape(-1)
+        coded = np.flatnonzero(flat_scale != 0)
+        exact, index = residual.reshape(-1)[coded], flat_scale[coded]
+        nearest = np.rint(exact).astype(np.int32)
+        magnitude = np.abs(nearest)
         # Beyond its table's reach a symbol escapes, and stays what it is.
-        inside = magnitude <= self._reach[index]
-        places, index, magnitude = places[inside], index[inside], magnitude[inside]
-        dearer = self._zero[index] + magnitude
+        either = np.flatnonzero((magnitude > 0) & (magnitude <= self._reach[index]))
+        magnitude = magnitude[either]
+        dearer = self._zero[index[either]] + magnitude
         saved = self._bits[dearer] - self._bits[dearer - 1]
-        added = 2 * (np.abs(residual.reshape(-1)[places]) - magnitude) + 1
-        smaller = places[saved > DISTORTION_WEIGHT * added]
-        flat[smaller] -= np.sign(flat[smaller])
+        added = 2 * (np.abs(exact[either]) - magnitude) + 1
+        smaller = either[saved > DISTORTION_WEIGHT * added]
+        nearest[smaller] -= np.sign(nearest[smaller])
+        symbol = np.zeros(residual.shape, np.int32)
+        symbol.reshape(-1)[coded] = nearest
         return symbol

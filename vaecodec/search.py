@@ -16,18 +16,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from vaecodec.bundle import PATCH
 from vaecodec.codec import Analysed, Codec
 from vaecodec.container import MAX_LEVEL, pack
 from vaecodec.errors import TargetError
+from vaecodec.forecast import LOG_BYTES_PER_PIXEL, PSNR_DB, QUALITIES, forecast
 from vaecodec.metrics import fidelity_db
 from vaecodec.raster import Raster, Samples, as_raster
 from vaecodec.rate import MAX_QUALITY, level_of_quality, quality_of_level
 from vaecodec.runtime import memory_errors
-from vaecodec.segments import Box, latent_box
+from vaecodec.segments import latent_box
 from vaecodec.trace import Trace
 
 SIZE_TOLERANCE = 0.02
@@ -43,7 +42,7 @@ and above it. On photographs a file is then larger by at most 1.5% at equal fide
 than 0.5%."""
 _LEAD = 2 * _UNIT
 """How far above the first file's it is: the middle of what may be."""
-_KEPT_SLOPE = 0.93
+_KEPT_SLOPE = .97
 """What a level adds as long as the analysis stays the same, beside what was expected."""
 _KEPT_BYTES = 2**29
 """What an analysis that is kept may take: 89 megapixels of 384 channels. Beyond, it is repeated,
@@ -54,37 +53,8 @@ _CLOSED = _UNIT // 10
 """Levels between one too low and one too high at which no others are tried."""
 _SECANTS = 5
 """Encodings after which the levels that are left are halved each time."""
-_BUSYNESS_PIXELS = 2**20
 _IDENTICAL_DB = 150.0
 """Stands for the infinite fidelity of an image that comes back as it was."""
-
-# What photographs come to at eight qualities: factors of 1, f, f * f and c, where f and c are what
-# `_busyness` returns. Fitted to 142 tiles of training photographs with an earlier `base`, of 320
-# latents; with that, the size of a Kodak image was off by 7% (quality 98) to 13% (quality 2). Other
-# bundles and images only take longer.
-_QUALITIES = (0, 15, 30, 45, 60, 75, 90, 100)
-_LOG_BYTES_PER_PIXEL = (
-    (-7.397, -0.706, 0.127, 1.056),
-    (-6.829, -0.417, 0.138, 0.852),
-    (-6.257, 0.140, 0.100, 0.533),
-    (-5.686, 0.745, 0.028, 0.239),
-    (-5.166, 1.294, -0.060, 0.025),
-    (-4.671, 1.635, -0.137, -0.076),
-    (-3.891, 1.532, -0.145, -0.087),
-    (-3.311, 1.332, -0.127, -0.072),
-)
-_PSNR_DB = (
-    (37.10, -3.21, -0.19, -0.69),
-    (40.22, -5.49, 0.06, 0.29),
-    (42.95, -6.93, 0.35, 0.79),
-    (45.20, -7.44, 0.57, 0.93),
-    (46.89, -6.93, 0.63, 0.80),
-    (47.93, -5.31, 0.43, 0.50),
-    (48.24, -2.49, -0.13, 0.13),
-    (48.01, 0.11, -0.76, -0.11),
-)
-_BUSYNESS_RANGE = (0.5, 4.2)
-"""What the tiles had: a parabola means nothing outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +142,7 @@ def _to_size(coding: _Coding, limit_bytes: int) -> Reached:
 
     shares = (1 - SIZE_TOLERANCE, 1 - SIZE_TOLERANCE / 2, 1)
     window = _Window(*(measure(share * limit_bytes) for share in shares))
-    tries = _search(coding, _LOG_BYTES_PER_PIXEL, window, lambda data: measure(len(data)))
+    tries = _search(coding, LOG_BYTES_PER_PIXEL, window, lambda data: measure(len(data)))
     fitting = [one for one in tries if len(one.data) <= limit_bytes]
     if not fitting:
         least = min(len(one.data) for one in tries)
@@ -191,7 +161,7 @@ def _to_psnr(coding: _Coding, least_db: float) -> Reached:
         return min(fidelity_db(coding.raster, decoded), _IDENTICAL_DB)
 
     window = _Window(*(least_db + share * PSNR_TOLERANCE_DB for share in (0, 0.4, 1)))
-    tries = _search(coding, _PSNR_DB, window, measure)
+    tries = _search(coding, PSNR_DB, window, measure)
     fitting = [one for one in tries if one.value >= least_db]
     if not fitting:
         most = max(one.value for one in tries)
@@ -229,10 +199,8 @@ def _search(
     measure: Callable[[bytes], float],
 ) -> list[_Try]:
     """Encode until a file is within the window, or none can be; return all that were made."""
-    levels = [level_of_quality(quality) for quality in _QUALITIES]
-    fine, coarse = _busyness(coding.raster)
-    expected = np.maximum.accumulate(np.array(table) @ (1, fine, fine * fine, coarse))
-    expected += np.linspace(0, 0.1, len(levels))  # increasing, so that it can be read both ways
+    levels = [level_of_quality(quality) for quality in QUALITIES]
+    expected = forecast(table, coding.raster)
     tries: list[_Try] = []
     below, above, first = -1, MAX_LEVEL + 1, 0
     while above - below > (_CLOSED if below >= 0 and above <= MAX_LEVEL else 1):
@@ -298,29 +266,3 @@ class _Coding:
         """Return the file of a level."""
         analysed = self._analysed or self.codec.analyse(self.raster, level, self.trace)
         return self.codec.fill(self._frame, level, analysed, self.trace)
-
-
-def _busyness(raster: Raster) -> tuple[float, float]:
-    """Return logarithms of how much neighbours differ: samples, and means of 4 x 4 samples.
-
-    Of a large image, some bands of rows stand for all, and one colour for the others.
-    """
-    band = 4 * PATCH
-    bands = range(0, raster.height, band)
-    skip = -(-raster.width * raster.height // _BUSYNESS_PIXELS)
-    channel = raster.mode.colours // 2  # green, or grey
-    differences: list[tuple[float, float]] = []
-    for top in bands[::skip]:
-        samples = raster.read(Box(top, 0, top + band, raster.width).within(raster.box))
-        plane = samples[:, :, channel].astype(np.float32) * (255 / np.iinfo(samples.dtype).max)
-        rows, columns = (side // 4 for side in plane.shape)
-        squares = plane[: 4 * rows, : 4 * columns].reshape(rows, 4, columns, 4).mean((1, 3))
-        differences.append((_difference(plane), _difference(squares)))
-    fine, coarse = np.clip(np.log(np.mean(differences, axis=0) + 1e-9), *_BUSYNESS_RANGE)
-    return float(fine), float(coarse)
-
-
-def _difference(plane: NDArray[np.float32]) -> float:
-    """Return the mean difference of neighbours, both directions added; 0 where there are none."""
-    steps = (np.abs(np.diff(plane, axis=axis)) for axis in (0, 1))
-    return sum(float(step.mean()) for step in steps if step.size)
