@@ -68,10 +68,14 @@ class Prior:
         y_hat = np.zeros_like(y)
         for index in range(PASSES):
             mean, scale = self._predict(index, features, y_hat, level, shape)
-            residual = (gather(y, index) - mean).clip(-RESIDUAL_MAX, RESIDUAL_MAX)
-            symbol = quantise(residual, scale)
-            scatter(y_hat, index, mean + symbol.astype(np.float32))
-            writer.add(symbol.reshape(-1), scale.reshape(-1))
+            means, scales = mean.reshape(-1), scale.reshape(-1)
+            # Most latents are not coded at all, and are their means: what follows passes them over.
+            coded = np.flatnonzero(scales != 0)
+            residual = gather(y, index).reshape(-1)[coded] - means[coded]
+            symbol = quantise(residual.clip(-RESIDUAL_MAX, RESIDUAL_MAX), scales[coded])
+            writer.add(symbol, scales[coded])
+            means[coded] += symbol
+            scatter(y_hat, index, mean)
 
     def read(
         self, shape: tuple[int, int], features: Tensor, level: int, reader: SymbolReader

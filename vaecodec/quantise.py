@@ -27,27 +27,22 @@ class Quantiser:
         sizes = [len(table) for table in tables.frequencies]
         starts = np.cumsum([0, *sizes[:-1]])
         self._zero = starts + tables.reach
-        self._reach = tables.reach
+        self._reach = tables.reach.astype(np.int32)
         frequencies = np.concatenate(tables.frequencies)
         self._bits = (FREQUENCY_BITS - np.log2(frequencies)).astype(np.float32)
 
     def __call__(
         self, residual: NDArray[np.float32], scale: NDArray[np.uint8]
     ) -> NDArray[np.int32]:
-        """Return the symbols of residuals, both of any one shape; 0 where the scale index is 0."""
-        flat_scale = scale.reshape(-1)
-        coded = np.flatnonzero(flat_scale != 0)
-        exact, index = residual.reshape(-1)[coded], flat_scale[coded]
-        nearest = np.rint(exact).astype(np.int32)
-        magnitude = np.abs(nearest)
+        """Return the symbols of residuals ``(n,)``, whose scale indices are 1 to 63."""
+        symbol = np.rint(residual).astype(np.int32)
+        magnitude = np.abs(symbol)
         # Beyond its table's reach a symbol escapes, and stays what it is.
-        either = np.flatnonzero((magnitude > 0) & (magnitude <= self._reach[index]))
-        magnitude = magnitude[either]
-        dearer = self._zero[index[either]] + magnitude
+        inside = np.flatnonzero((magnitude > 0) & (magnitude <= self._reach[scale]))
+        magnitude = magnitude[inside]
+        dearer = self._zero[scale[inside]] + magnitude
         saved = self._bits[dearer] - self._bits[dearer - 1]
-        added = 2 * (np.abs(exact[either]) - magnitude) + 1
-        smaller = either[saved > DISTORTION_WEIGHT * added]
-        nearest[smaller] -= np.sign(nearest[smaller])
-        symbol = np.zeros(residual.shape, np.int32)
-        symbol.reshape(-1)[coded] = nearest
+        added = 2 * (np.abs(residual[inside]) - magnitude) + 1
+        smaller = inside[saved > DISTORTION_WEIGHT * added]
+        symbol[smaller] -= np.sign(symbol[smaller])
         return symbol

@@ -261,4 +261,8 @@ def from_planes(planes: NDArray[np.float32], out: Samples) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         if out.shape[2] == 1:
             planes = planes.mean(axis=0, keepdims=True)
-        out[...] = np.fmin(np.fmax(planes * top + 0.5, 0), top).transpose(1, 2, 0)
+        for plane, target in zip(planes, out.transpose(2, 0, 1), strict=True):
+            scaled = plane * np.float32(top)
+            scaled += 0.5
+            np.fmin(np.fmax(scaled, 0, out=scaled), top, out=scaled)
+            target[...] = scaled

@@ -98,7 +98,8 @@ def test_cost_is_that_of_the_layers(tiny_bundle: Path):
     """By hand, for 16 channels at 1/8 and 1/16, one block each, 32 latent channels."""
     linear, stem, down, head = 768 * 32 / 256, 192 * 16 / 64, 4 * 16 * 16 / 256, 16 * 32 / 256
     block = 8 * 16**2 + 9 * 16
-    expected = linear + stem + block / 64 + down + block / 256 + head
+    unchanged = 16  # by the convolution after the modulation of a level
+    expected = linear + stem + (block + unchanged) / 64 + down + (block + unchanged) / 256 + head
     assert macs_per_pixel(find_bundle(tiny_bundle), ("encoder.onnx",)) == expected
 
 

@@ -43,13 +43,6 @@ def test_no_neighbour_towards_zero_is_cheaper(tables: Tables):
     assert 40 < changed < 2000
 
 
-def test_what_is_not_coded_is_zero(tables: Tables):
-    residual = np.array([[3.0, -7.7], [0.2, 900.0]], np.float32)
-    symbols = Quantiser(tables)(residual, np.zeros((2, 2), np.uint8))
-    assert symbols.dtype == np.int32
-    np.testing.assert_array_equal(symbols, np.zeros((2, 2)))
-
-
 def test_escapes_are_rounded_to_the_nearest(tables: Tables):
     residual = np.array([RESIDUAL_MAX, -RESIDUAL_MAX, 5000.4, -5000.6], np.float32)
     symbols = Quantiser(tables)(residual, np.full(4, 7, np.uint8))
@@ -73,12 +66,3 @@ def test_training_rounds_the_same_way(tables: Tables):
     inside = np.abs(np.rint(residual)) <= 4 * tables.scales[scale] + 1
     assert np.mean(ours[inside] == theirs.numpy()[inside]) > 0.999
     assert np.mean(ours != np.rint(residual)) > 0.01
-
-
-def test_the_order_of_memory_does_not_matter(tables: Tables):
-    residual = np.random.default_rng(2).normal(size=(40, 30)).astype(np.float32)
-    scale = np.full((40, 30), 9, np.uint8)
-    turned = np.asfortranarray(residual)
-    np.testing.assert_array_equal(
-        Quantiser(tables)(turned, np.asfortranarray(scale)), Quantiser(tables)(residual, scale)
-    )
