@@ -1,5 +1,6 @@
-"""Command line of the factory: ``python -m export train | onnx | rewrite | curve | drawings |
-forecast | verify``.
+"""Command line of the factory, ``python -m export``.
+
+train | onnx | rewrite | curve | drawings | forecast | ceiling | verify
 """
 
 from __future__ import annotations
@@ -201,6 +202,16 @@ def forecast(
         for row in table:
             typer.echo(f"    ({', '.join(f'{factor:.3f}' for factor in row)}),")
         typer.echo(")")
+
+
+@app.command()
+def ceiling(
+    path: Annotated[Path, typer.Argument(help="Graph to write; vaecodec/bench/convolution.onnx.")],
+) -> None:
+    """Write the graph by which `vaecodec bench --speed` tells what a machine could do."""
+    from export.ceiling import convolutions
+
+    path.write_bytes(convolutions().SerializeToString())
 
 
 @app.command()

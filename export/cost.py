@@ -18,17 +18,21 @@ _SIDES = {
     "features": SIDE // PATCH,
     "z_hat": SIDE // PATCH // HYPER_STRIDE,
 }
-_CONTEXT = tuple(f"context_{index}.onnx" for index in range(PASSES))
-ENCODING = ("encoder.onnx", "hyper.onnx", "prior.onnx", *_CONTEXT)
-DECODING = ("prior.onnx", *_CONTEXT, "decoder.onnx")
+ANALYSIS = ("encoder.onnx", "hyper.onnx")
+PRIOR = ("prior.onnx", *(f"context_{index}.onnx" for index in range(PASSES)))
+SYNTHESIS = ("decoder.onnx",)
 
 
 def kmac_per_pixel(bundle: Bundle) -> dict[str, float]:
-    """Return thousands of operations per pixel of ``encoding`` and ``decoding``, for a manifest."""
-    directions = {"encoding": ENCODING, "decoding": DECODING}
-    return {
-        name: round(macs_per_pixel(bundle, files) / 1000, 1) for name, files in directions.items()
+    """Return thousands of operations per pixel, for a manifest: of each stage and direction."""
+    stages = {
+        "encoding": ANALYSIS + PRIOR,
+        "decoding": PRIOR + SYNTHESIS,
+        "analysis": ANALYSIS,
+        "prior": PRIOR,
+        "synthesis": SYNTHESIS,
     }
+    return {name: round(macs_per_pixel(bundle, files) / 1000, 1) for name, files in stages.items()}
 
 
 def macs_per_pixel(bundle: Bundle, files: tuple[str, ...]) -> float:

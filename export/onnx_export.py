@@ -14,11 +14,11 @@
 hold nothing of the machine that made them, and so that the constant parts (casts, scales, halves of
 weights) are left for the runtime to fold when it loads them.
 
-On a CPU, ONNX Runtime keeps channels in blocks of eight or sixteen from one convolution to the next,
-adds a residual while it writes a convolution's sums, and applies an activation there, too; any other
-operation makes it copy everything to plain planes and back. So a gated branch is two convolutions
-and no split of one, and a signal that was scaled and shifted for its level passes a convolution that
-changes nothing. That took a quarter off the time of the transforms.
+On a CPU, ONNX Runtime keeps channels in blocks of eight or sixteen from one convolution to the
+next, adds a residual while it writes a convolution's sums, and applies an activation there, too;
+any other operation makes it copy everything to plain planes and back. So a gated branch is two
+convolutions and no split of one, and a signal that was scaled and shifted for its level passes a
+convolution that changes nothing. That took a quarter off the time of the transforms.
 """
 
 from __future__ import annotations

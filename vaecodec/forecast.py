@@ -43,7 +43,7 @@ PSNR_DB = (
 )
 """Fidelity, as `fidelity_db` measures it."""
 
-_RANGE = ((0.5, 4.2), (0.5, 4.2), (-1.0, 3.0))
+_LEAST, _MOST = (0.5, 0.5, -1.0), (4.2, 4.2, 3.0)
 """What the tiles had, of fine, coarse and colour: a parabola means nothing outside."""
 _PIXELS = 2**17
 """Of a larger image, some bands of rows stand for all."""
@@ -69,7 +69,7 @@ def busyness(raster: Raster) -> NDArray[np.float64]:
         colour = sum(_difference(colours[:, :, other] - green) for other in (0, -1))
         means.append((_difference(green), _difference(squares), colour))
     logarithms = np.log(np.mean(means, axis=0) + 1e-9)
-    fine, coarse, colour = np.clip(logarithms, *zip(*_RANGE, strict=True))
+    fine, coarse, colour = logarithms.clip(_LEAST, _MOST).tolist()
     return np.array((1, fine, fine * fine, coarse, colour))
 
 

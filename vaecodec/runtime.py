@@ -46,9 +46,9 @@ class Network:
             raise ModelError("a graph of the bundle keeps data outside of its file")
         options = ort.SessionOptions()
         options.log_severity_level = 4
-        # Sessions run one after the other: one arena for all of them, whose pages stay mapped, makes
-        # them a quarter faster than none, at half the peak. A plan of what each shape needs would
-        # set aside as much again.
+        # Sessions run one after the other: one arena for all, whose pages stay mapped, makes them
+        # a quarter faster than none, at half the peak. A plan of what each shape needs would set
+        # aside as much again.
         _share_arena()
         options.enable_mem_pattern = False
         options.add_session_config_entry("session.use_env_allocators", "1")

@@ -42,7 +42,7 @@ and above it. On photographs a file is then larger by at most 1.5% at equal fide
 than 0.5%."""
 _LEAD = 2 * _UNIT
 """How far above the first file's it is: the middle of what may be."""
-_KEPT_SLOPE = .97
+_KEPT_SLOPE = 0.97
 """What a level adds as long as the analysis stays the same, beside what was expected."""
 _KEPT_BYTES = 2**29
 """What an analysis that is kept may take: 89 megapixels of 384 channels. Beyond, it is repeated,

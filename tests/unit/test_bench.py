@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import math
+import shutil
 import time
 from collections.abc import Collection
 from dataclasses import replace
@@ -11,12 +13,14 @@ import pytest
 from PIL import Image
 from test_bench_html import make_report
 
+from export.ceiling import convolutions
 from vaecodec import bench
 from vaecodec.bench.folder import check_plain
-from vaecodec.bench.method import describe_machine
+from vaecodec.bench.method import describe_machine, method_section
 from vaecodec.bench.peers import PEERS
 from vaecodec.bench.text import text_table
 from vaecodec.bench.timing import _mosaic
+from vaecodec.bundle import MANIFEST, find_bundle
 from vaecodec.codec import Codec
 from vaecodec.errors import ImageError, InputError, ModelError
 from vaecodec.image import read_image, write_image
@@ -240,14 +244,33 @@ def test_means_are_per_image():
     assert bench.curve_of(bench.summarise(rows)) == [(6.5, 65), (1.5, 15)]
 
 
-def test_speed(folder: Path):
-    codec = PngCodec()
-    speed = bench.speed(codec, bench.find_images(folder), megapixels=0.003, repeats=3, quality=70)
-    assert (speed.width, speed.height, speed.repeats, speed.quality) == (63, 48, 3, 70)
-    assert codec.encoded == [70] * 4
-    assert (speed.encode_s, speed.encode_entropy_share) == (1.0, 0.75)
-    assert speed.decode_s >= 0.001
-    assert speed.decode_entropy_share == pytest.approx(0.0005 / speed.decode_s, rel=0.5)
+def test_speed(folder: Path, tiny_bundle: Path):
+    bundle = find_bundle(tiny_bundle)
+    found = bench.speed(bundle, "cpu", bench.find_images(folder), (0.003, 0.3), 70, repeats=2)
+    assert (found.device, found.quality) == ("cpu", 70)
+    small, large = found.sizes
+    assert (small.width, small.height, large.width, large.height) == (63, 48, 632, 475)
+    for row in found.sizes:
+        for timing in (row.encode, row.decode):
+            assert 0 < timing.memory_s < timing.file_s < timing.cold_s
+            assert sum(timing.stages.values()) == pytest.approx(timing.file_s, rel=0.5)
+            assert timing.ceiling_share is not None
+            assert 0 < timing.ceiling_share < 1
+    assert {"read", "image", "analysis", "prior", "entropy", "write"} <= set(small.encode.stages)
+    assert {"read", "prior", "entropy", "synthesis", "write"} <= set(small.decode.stages)
+
+
+def test_a_manifest_that_tells_no_cost(folder: Path, tiny_bundle: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
+    manifest = json.loads((copy / MANIFEST).read_text("utf-8"))
+    (copy / MANIFEST).write_text(json.dumps(manifest | {"kmac_per_pixel": None}), "utf-8")
+    found = bench.speed(find_bundle(copy), "cpu", bench.find_images(folder), (0.003,), repeats=1)
+    assert found.sizes[0].encode.ceiling_share is None
+
+
+def test_the_graph_of_the_ceiling_is_what_the_factory_makes():
+    stored = (Path(bench.__file__).parent / "convolution.onnx").read_bytes()
+    assert stored == convolutions().SerializeToString()
 
 
 def test_the_image_for_speed_is_tiled_without_gaps(folder: Path):
@@ -273,9 +296,10 @@ def test_the_image_for_speed_is_not_made_of_icons(folder: Path):
 @pytest.mark.parametrize(
     ("megapixels", "repeats"), [(0, 1), (-1, 1), (math.nan, 1), (math.inf, 1), (1, 0)]
 )
-def test_speed_of_nothing(folder: Path, megapixels: float, repeats: int):
+def test_speed_of_nothing(folder: Path, tiny_bundle: Path, megapixels: float, repeats: int):
+    paths = bench.find_images(folder)
     with pytest.raises(ValueError, match="at least one repeat"):
-        bench.speed(PngCodec(), bench.find_images(folder), megapixels, repeats)
+        bench.speed(find_bundle(tiny_bundle), "cpu", paths, (megapixels,), repeats=repeats)
 
 
 def test_with_a_real_codec(folder: Path, tiny_bundle: Path):
@@ -288,9 +312,6 @@ def test_with_a_real_codec(folder: Path, tiny_bundle: Path):
     assert all(row.encode_s > 0 and row.decode_s > 0 for row in rows)
     # On images this small the header and the words' ends weigh, and a file is never smaller.
     assert all(row.estimate_error_percent > 0 for row in rows)
-    speed = bench.speed(codec, paths, megapixels=0.01, repeats=2)
-    assert 0 < speed.encode_entropy_share < 1
-    assert 0 < speed.decode_entropy_share < 1
 
 
 def test_metrics_go_into_the_rows_of_all_codecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -344,11 +365,36 @@ def test_the_table():
 
 
 def test_the_table_of_speed():
-    timed = replace(make_report(), speed=bench.Speed(40, 30, 10, 50, 0.25, 0.5, 0.125, 0.25))
-    assert text_table(timed).splitlines()[-1] == (
-        "40x30 at quality 50, medians of 10: encode 0.250 s (12.5% entropy coding), "
-        "decode 0.500 s (25.0%)"
+    encode = bench.Timing(
+        cold_s=1.25,
+        file_s=0.5,
+        memory_s=0.4,
+        stages={"read": 0.06, "image": 0.01, "analysis": 0.25, "prior": 0.09, "write": 0.04},
+        ceiling_share=0.754,
+        peak_bytes=210_000_000,
     )
+    decode = bench.Timing(1.5, 0.6, 0.3, {"read": 0.1, "synthesis": 0.2, "write": 0.2})
+    row = bench.SizeRow(1000, 800, 10, encode, decode)
+    timed = replace(make_report(), speed=bench.Speed("cpu", 50, 80.25e9, (row,)))
+    lines = text_table(timed).splitlines()[-5:]
+    assert lines[0].endswith("convolutions reach 80.2 GMAC/s here")
+    titles, figures = (line.split() for line in lines[1:3])
+    assert dict(zip(titles[1:], figures[1:], strict=True)) == {
+        "cold_s": "1.25",
+        "file_ms": "500",
+        "memory_ms": "400",
+        "MP/s": "2.00",
+        "read": "60",
+        "analysis": "250",
+        "prior": "90",
+        "entropy": "0",
+        "other": "60",
+        "write": "40",
+        "ceiling": "75%",
+        "peak_MB": "210",
+    }
+    assert lines[4].split()[-2:] == ["-", "-"]
+    assert "1000x800 in 0.400 and 0.300 s" in method_section(timed)
 
 
 def test_the_machine_is_told():

@@ -3,7 +3,7 @@
     folder      which images                  measuring   every image, codec and quality
     peers       other codecs, by Pillow       perceptual  MS-SSIM and SSIMULACRA 2
     results     rows and the report           means       of rows, and their curves
-    gains       BD-rate against the others    timing      one image, again and again
+    gains       BD-rate against the others    timing      every stage, size by size
     bits        what each place costs         views       crops at equal file size
     text plot   for terminals and papers      html        one page, made of series, chart,
     sheet                                                 sights, method, markup, pictures
@@ -30,10 +30,12 @@ from vaecodec.bench.results import (
     PeerRow,
     QualityRow,
     Report,
+    SizeRow,
     Skipped,
     Speed,
+    Timing,
 )
-from vaecodec.bench.timing import speed
+from vaecodec.bench.timing import convolution_rate, speed
 
 __all__ = [
     "DEFAULT_QUALITIES",
@@ -46,9 +48,12 @@ __all__ = [
     "PeerRow",
     "QualityRow",
     "Report",
+    "SizeRow",
     "Skipped",
     "Speed",
+    "Timing",
     "compare_peers",
+    "convolution_rate",
     "curve_of",
     "find_images",
     "load_image",

@@ -183,28 +183,61 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
-    """Medians over repeated runs on one image.
+class Timing:
+    """One direction on one image, in a process of its own: medians over repeated runs.
+
+    Attributes:
+        cold_s: The first run, from file to file, with the library and the networks to load.
+        file_s: From file to file; images are PNG files, of compression level 1 where written.
+        memory_s: From an image in memory to bytes, or from bytes to an array in memory.
+        stages: Seconds by stage: "read" and "write" of files, and those of `Trace`.
+        ceiling_share: What the transform reaches of `Speed.convolution_rate`, 0 to 1.
+        peak_bytes: Memory of the process at its peak, where the system tells.
+    """
+
+    cold_s: float
+    file_s: float
+    memory_s: float
+    stages: dict[str, float]
+    ceiling_share: float | None = None
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRow:
+    """Both directions on an image of one size.
 
     Attributes:
         width: In pixels.
         height: In pixels.
-        repeats: Runs of each direction, after one that is not counted.
-        quality: As given.
-        encode_s: From an image in memory to bytes, as in `ImageRow`.
-        decode_s: From bytes to an array in memory.
-        encode_entropy_share: Part of `encode_s` that the entropy coder takes, 0 to 1.
-        decode_entropy_share: Part of `decode_s`.
+        repeats: Runs of each direction, after the first.
+        encode: From PNG to `.vaec`.
+        decode: And back.
     """
 
     width: int
     height: int
     repeats: int
+    encode: Timing
+    decode: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What both directions take, size by size, and what this machine could do.
+
+    Attributes:
+        device: Of the transforms.
+        quality: As given.
+        convolution_rate: Multiply-accumulates per second of dense 3x3 convolutions in float32, by
+            the same runtime in the same run.
+        sizes: In the order asked for.
+    """
+
+    device: str
     quality: float
-    encode_s: float
-    decode_s: float
-    encode_entropy_share: float
-    decode_entropy_share: float
+    convolution_rate: float
+    sizes: tuple[SizeRow, ...]
 
 
 @dataclass(frozen=True, slots=True)

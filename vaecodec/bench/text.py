@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from vaecodec.bench.means import value_of
-from vaecodec.bench.results import METRICS, Judged, Report, Speed
+from vaecodec.bench.results import METRICS, Judged, Report, Speed, Timing
 from vaecodec.curves import Comparison
 
 _WIDTHS = {"psnr": 8, "ms-ssim": 10, "ssimulacra2": 11}
@@ -37,7 +37,7 @@ def text_table(report: Report) -> str:
     if report.comparisons:
         lines += ["", "BD-rate (PSNR) against", *_comparisons(report.comparisons, {})]
     if report.speed:
-        lines += ["", speed_line(report.speed)]
+        lines += ["", *speed_table(report.speed)]
     return "\n".join(lines)
 
 
@@ -76,11 +76,44 @@ def _comparisons(found: Sequence[Comparison], titles: Mapping[str, str]) -> Iter
             yield f"  {name:<{width}} {one.percent:+8.2f}%  over {span}"
 
 
+def speed_table(speed: Speed) -> Iterable[str]:
+    """Yield what both directions take, a line for each size."""
+    yield (
+        f"Speed on {speed.device} at quality {speed.quality:g}, medians in milliseconds; 3x3 "
+        f"convolutions reach {speed.convolution_rate / 1e9:.1f} GMAC/s here"
+    )
+    for direction, transform in (("encode", "analysis"), ("decode", "synthesis")):
+        yield (
+            f"{direction:<11} {'cold_s':>7} {'file_ms':>8} {'memory_ms':>9} {'MP/s':>6} "
+            f"{'read':>6} {transform:>9} {'prior':>6} {'entropy':>7} {'other':>6} {'write':>6} "
+            f"{'ceiling':>7} {'peak_MB':>7}"
+        )
+        for row in speed.sizes:
+            timing: Timing = getattr(row, direction)
+            named = [timing.stages.get(name, 0.0) for name in (transform, "prior", "entropy")]
+            other = timing.memory_s - sum(named)
+            read, *middle, write = (
+                1000 * seconds
+                for seconds in (timing.stages["read"], *named, other, timing.stages["write"])
+            )
+            megapixels = row.width * row.height / 1e6
+            share, peak = timing.ceiling_share, timing.peak_bytes
+            yield (
+                f"{row.width:>5}x{row.height:<5} {timing.cold_s:7.2f} {1000 * timing.file_s:8.0f} "
+                f"{1000 * timing.memory_s:9.0f} {megapixels / timing.memory_s:6.2f} {read:6.0f} "
+                f"{middle[0]:9.0f} {middle[1]:6.0f} {middle[2]:7.0f} {middle[3]:6.0f} {write:6.0f} "
+                f"{'-' if share is None else f'{100 * share:.0f}%':>7} "
+                f"{'-' if peak is None else f'{peak / 1e6:.0f}':>7}"
+            )
+
+
 def speed_line(speed: Speed) -> str:
-    """Return the medians of both directions in a line."""
+    """Return what both directions take in memory, in a line."""
+    sizes = (
+        f"{row.width}x{row.height} in {row.encode.memory_s:.3f} and {row.decode.memory_s:.3f} s"
+        for row in speed.sizes
+    )
     return (
-        f"{speed.width}x{speed.height} at quality {speed.quality:g}, "
-        f"medians of {speed.repeats}: "
-        f"encode {speed.encode_s:.3f} s ({100 * speed.encode_entropy_share:.1f}% entropy coding), "
-        f"decode {speed.decode_s:.3f} s ({100 * speed.decode_entropy_share:.1f}%)"
+        f"on {speed.device}, encoded and decoded at quality {speed.quality:g}: {', '.join(sizes)}; "
+        f"3x3 convolutions reach {speed.convolution_rate / 1e9:.1f} GMAC/s here"
     )

@@ -1,78 +1,254 @@
-"""Time both directions on one image of a given size."""
+"""How long both directions take, stage by stage and size by size, and what the machine could do."""
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
+import multiprocessing
 import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaecodec.bench.folder import load_image
-from vaecodec.bench.results import Speed
+from vaecodec.bench.results import SizeRow, Speed, Timing
+from vaecodec.bundle import Bundle
 from vaecodec.codec import Codec
-from vaecodec.metadata import KINDS
+from vaecodec.image import read_image
 from vaecodec.raster import Raster, from_array
 from vaecodec.rate import DEFAULT_QUALITY
+from vaecodec.runtime import Network
 from vaecodec.trace import Trace
 
+SIZES = (0.4, 1.0, 4.0, 24.0)
+"""Megapixels: a page of the web, a screen, a telephone's photograph at half size, a camera's."""
+_LEAST_REPEATS, _MOST_REPEATS = 3, 10
+_MEGAPIXELS_TO_CODE = 12
+"""A size is repeated until about so much is coded, within those limits."""
 _ASPECT = 4 / 3
 _LEAST_SIDE = 256
+_PNG_LEVEL = 1
+
+# convolution.onnx, which `python -m export ceiling` makes: dense 3x3 convolutions in a chain.
+CHANNELS, LAYERS = 128, 4
+_SIDE = 96
+_RATE_REPEATS = 10
+
+_Source = TypeVar("_Source")
+_Coded = TypeVar("_Coded")
+
+_TRANSFORMS = {"encode": "analysis", "decode": "synthesis"}
 
 
 def speed(
-    codec: Codec,
+    bundle: Bundle,
+    device: str,
     paths: Sequence[Path],
-    megapixels: float = 1.0,
-    repeats: int = 10,
+    sizes: Sequence[float] = SIZES,
     quality: float = DEFAULT_QUALITY,
+    repeats: int | None = None,
 ) -> Speed:
-    """Time both directions on one image, tiled from the given ones.
+    """Time both directions on images of several sizes, tiled from the given ones.
+
+    Each size and direction has a process of its own, for its first run and its memory.
 
     Args:
-        codec: What to measure.
+        bundle: What to measure.
+        device: "cpu" or "cuda".
         paths: Images to tile.
-        megapixels: Size of the image, in millions of pixels.
-        repeats: Runs of each direction.
+        sizes: In millions of pixels.
         quality: 0 to 100.
+        repeats: Runs of each, after the first; fewer for larger images, if not given.
 
     Raises:
-        VaecodecError: If an image cannot be used.
+        VaecodecError: If an image cannot be used, or the device.
     """
-    if repeats < 1 or not 0 < megapixels < math.inf:
+    if (repeats is not None and repeats < 1) or not all(0 < size < math.inf for size in sizes):
         raise ValueError("speed needs at least one repeat, and more than 0 megapixels")
-    image = _mosaic(paths, megapixels)
-    data = codec.encode(image, quality=quality, strip=KINDS)
-    codec.decode_raster(data)  # as the encoding above: networks load on first use, untimed
-    encodings: list[tuple[float, float]] = []
-    decodings: list[tuple[float, float]] = []
-    for _ in range(repeats):
-        trace = Trace()
-        codec.encode(image, quality=quality, strip=KINDS, trace=trace)
-        encodings.append(_times(trace, sum(trace.seconds.values())))
-        trace = Trace()
+    rates: list[float] = []
+    rows: list[SizeRow] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for size in sizes:
+            rates.append(convolution_rate(device))
+            runs = repeats or round(
+                min(max(_MEGAPIXELS_TO_CODE / size, _LEAST_REPEATS), _MOST_REPEATS)
+            )
+            work = _Work(bundle.path, device, quality, runs, Path(folder))
+            image = _mosaic(paths, size)
+            work.source.write_bytes(_png(image))
+            timings = [_alone(direction, work) for direction in (_encode, _decode)]
+            rows.append(SizeRow(image.width, image.height, runs, *timings))
+    rate = max(rates)
+    return Speed(device, quality, rate, tuple(_with_shares(row, bundle, rate) for row in rows))
+
+
+def convolution_rate(device: str, threads: int | None = None) -> float:
+    """Return the multiply-accumulates per second of dense float32 convolutions on a device.
+
+    3x3 kernels of 128 channels, which few operations of ONNX Runtime surpass; the best of several
+    runs.
+
+    Raises:
+        RuntimeUnavailableError: If ONNX Runtime or the device is missing.
+    """
+    network = Network(
+        files("vaecodec.bench").joinpath("convolution.onnx").read_bytes(), device, threads
+    )
+    x = np.ones((1, CHANNELS, _SIDE, _SIDE), np.float32)
+    seconds: list[float] = []
+    for _ in range(_RATE_REPEATS):
         start = time.perf_counter()
-        codec.decode_raster(data, trace=trace)
-        decodings.append(_times(trace, time.perf_counter() - start))
-    return Speed(
-        width=image.width,
-        height=image.height,
-        repeats=repeats,
-        quality=quality,
-        encode_s=statistics.median(seconds for seconds, _ in encodings),
-        decode_s=statistics.median(seconds for seconds, _ in decodings),
-        encode_entropy_share=statistics.median(share for _, share in encodings),
-        decode_entropy_share=statistics.median(share for _, share in decodings),
+        network({"x": x}, (np.float32, x.shape))
+        seconds.append(time.perf_counter() - start)
+    return LAYERS * 9 * CHANNELS * x.size / min(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a process is to do."""
+
+    bundle: Path
+    device: str
+    quality: float
+    repeats: int
+    folder: Path
+
+    @property
+    def source(self) -> Path:
+        return self.folder / "image.png"
+
+    @property
+    def coded(self) -> Path:
+        return self.folder / "image.vaec"
+
+    @property
+    def decoded(self) -> Path:
+        return self.folder / "decoded.png"
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The seconds of one run."""
+
+    file_s: float
+    memory_s: float
+    stages: dict[str, float]
+
+
+def _alone(direction: Callable[[_Work], Timing], work: _Work) -> Timing:
+    """Time a direction in a new process."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(direction, work).result()
+
+
+def _encode(work: _Work) -> Timing:
+    def read() -> Raster:
+        image = read_image(work.source.read_bytes())
+        image.read()  # Pillow decodes when it is first asked for pixels
+        return image
+
+    def code(codec: Codec, image: Raster, trace: Trace) -> bytes:
+        return codec.encode(image, quality=work.quality, trace=trace)
+
+    return _time(work, read, code, work.coded.write_bytes)
+
+
+def _decode(work: _Work) -> Timing:
+    def code(codec: Codec, data: bytes, trace: Trace) -> Raster:
+        return codec.decode_raster(data, trace=trace)
+
+    def write(image: Raster) -> None:
+        work.decoded.write_bytes(_png(image))
+
+    return _time(work, work.coded.read_bytes, code, write)
+
+
+def _time(
+    work: _Work,
+    read: Callable[[], _Source],
+    code: Callable[[Codec, _Source, Trace], _Coded],
+    write: Callable[[_Coded], object],
+) -> Timing:
+    """Run the three steps again and again."""
+
+    def once(codec: Codec) -> _Run:
+        clock, trace = _Clock(), Trace(estimates=False)
+        source = read()
+        read_s = clock.lap()
+        coded = code(codec, source, trace)
+        memory_s = clock.lap()
+        write(coded)
+        write_s = clock.lap()
+        stages = {"read": read_s, **trace.seconds, "write": write_s}
+        return _Run(read_s + memory_s + write_s, memory_s, stages)
+
+    clock = _Clock()
+    codec = Codec(work.bundle, work.device)
+    once(codec)
+    cold_s = clock.lap()
+    runs = [once(codec) for _ in range(work.repeats)]
+    return Timing(
+        cold_s=cold_s,
+        file_s=statistics.median(run.file_s for run in runs),
+        memory_s=statistics.median(run.memory_s for run in runs),
+        stages={
+            stage: statistics.median(run.stages[stage] for run in runs) for stage in runs[0].stages
+        },
+        peak_bytes=_peak_bytes(),
     )
 
 
-def _times(trace: Trace, seconds: float) -> tuple[float, float]:
-    """Return the seconds of a run, and the entropy coder's share of them."""
-    return seconds, trace.seconds.get("entropy", 0.0) / seconds
+class _Clock:
+    """Tells the seconds since it was last asked."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    def lap(self) -> float:
+        now = time.perf_counter()
+        seconds, self._start = now - self._start, now
+        return seconds
+
+
+def _with_shares(row: SizeRow, bundle: Bundle, rate: float) -> SizeRow:
+    """Add what the transforms reach of a rate, where the manifest tells what they cost."""
+    cost: Any = bundle.manifest.get("kmac_per_pixel") or {}
+    shares: dict[str, float | None] = {}
+    for direction, stage in _TRANSFORMS.items():
+        kmac: float | None = cost.get(stage)
+        seconds = getattr(row, direction).stages[stage]
+        shares[direction] = kmac and 1000 * kmac * row.width * row.height / seconds / rate
+    return replace(
+        row,
+        encode=replace(row.encode, ceiling_share=shares["encode"]),
+        decode=replace(row.decode, ceiling_share=shares["decode"]),
+    )
+
+
+def _peak_bytes() -> int | None:
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _png(image: Raster) -> bytes:
+    buffer = io.BytesIO()
+    image.to_pillow().save(buffer, "PNG", compress_level=_PNG_LEVEL)
+    return buffer.getvalue()
 
 
 def _mosaic(paths: Sequence[Path], megapixels: float) -> Raster:
