@@ -37,7 +37,7 @@ def counted(parts: list[Box], around: Box) -> np.ndarray:
 
 def test_constants():
     assert SEGMENT * PATCH == SEGMENT_PIXELS
-    assert TILE_PIXELS == 2 * SEGMENT_PIXELS**2
+    assert TILE_PIXELS == 4 * SEGMENT_PIXELS**2
 
 
 def test_measures_of_a_box():
@@ -165,19 +165,19 @@ def test_what_fits_into_a_tile_is_one(area: Box):
 
 
 def test_a_large_image_is_cut_into_tiles():
-    assert tiles(Box(0, 0, 65, 200)) == [
-        Box(0, 0, 64, 128),
-        Box(0, 128, 64, 200),
-        Box(64, 0, 65, 128),
-        Box(64, 128, 65, 200),
+    assert tiles(Box(0, 0, 129, 200)) == [
+        Box(0, 0, 128, 128),
+        Box(0, 128, 128, 200),
+        Box(128, 0, 129, 128),
+        Box(128, 128, 129, 200),
     ]
-    assert tiles(Box(10, 100, 80, 260)) == [
-        Box(10, 100, 64, 128),
-        Box(10, 128, 64, 256),
-        Box(10, 256, 64, 260),
-        Box(64, 100, 80, 128),
-        Box(64, 128, 80, 256),
-        Box(64, 256, 80, 260),
+    assert tiles(Box(10, 100, 140, 260)) == [
+        Box(10, 100, 128, 128),
+        Box(10, 128, 128, 256),
+        Box(10, 256, 128, 260),
+        Box(128, 100, 140, 128),
+        Box(128, 128, 140, 256),
+        Box(128, 256, 140, 260),
     ]
 
 
