@@ -1,6 +1,6 @@
 """Command line of the factory, ``python -m export``.
 
-train | onnx | rewrite | curve | drawings | forecast | ceiling | verify
+train | onnx | rewrite | curve | drawings | forecast | ceiling | triton | verify
 """
 
 from __future__ import annotations
@@ -212,6 +212,21 @@ def ceiling(
     from export.ceiling import convolutions
 
     path.write_bytes(convolutions().SerializeToString())
+
+
+@app.command()
+def triton(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    repository: Annotated[Path, typer.Argument(help="Folder of the model repository to write.")],
+    device: Annotated[str, typer.Option(help="Where the models run: cpu or cuda.")] = "cpu",
+) -> None:
+    """Write a bundle as models of the Triton Inference Server.
+
+    Other models of a repository that is there already stay as they are.
+    """
+    from export.triton import write_repository
+
+    typer.echo(f"{repository}: {', '.join(write_repository(bundle, repository, device))}")
 
 
 @app.command()
