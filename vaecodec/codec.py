@@ -32,8 +32,9 @@ Analysed = tuple[Box, NDArray[np.float32]]
 _SAMPLE_TYPES = {8: np.uint8, 16: np.uint16}
 _AVERAGED_BYTES_PER_PIXEL = 8
 """What alpha takes for a preview: 16-bit samples, a copy with whole squares, one as float32."""
-_TILE_BYTES_PER_PIXEL = 128
-"""What a transform's activations take at their peak, by measurement, rounded up."""
+_TILE_BYTES_PER_PIXEL = 144
+"""What a transform's activations take at their peak, halo and a strip that joined included, by
+measurement, rounded up."""
 
 
 class Codec:

@@ -42,8 +42,9 @@ and above it. On photographs a file is then larger by at most 1.5% at equal fide
 than 0.5%."""
 _LEAD = 2 * _UNIT
 """How far above the first file's it is: the middle of what may be."""
-_KEPT_SLOPE = 0.97
-"""What a level adds as long as the analysis stays the same, beside what was expected."""
+_KEPT_SLOPES = ((0, 1.0), (30, 1.0), (100, 0.8))
+"""What a level adds as long as the analysis stays the same, beside what was expected: by quality.
+The finer the steps, the more of what they add only an analysis for them would find."""
 _KEPT_BYTES = 2**29
 """What an analysis that is kept may take: 89 megapixels of 384 channels. Beyond, it is repeated,
 too."""
@@ -228,7 +229,7 @@ def _hoped_for(aim: float, tries: list[_Try]) -> float:
     if not tries:
         return aim
     last = tries[-1]
-    slope = _KEPT_SLOPE
+    slope = float(np.interp(quality_of_level(last.level), *zip(*_KEPT_SLOPES, strict=True)))
     if len(tries) > 1 and tries[-2].level != last.level:
         slope = (last.value - tries[-2].value) / (last.expected - tries[-2].expected)
     # Held to what is plausible: small files grow in steps.

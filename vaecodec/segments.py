@@ -24,6 +24,8 @@ TILE_ROWS, TILE_COLUMNS = 2 * SEGMENT, 2 * SEGMENT
 activations take some 450 MB, whatever the size of the image."""
 _MARGIN = 8
 """Latents that a halo may have, more or less."""
+_NARROW = 16
+"""Latents across a strip that would be mostly halo."""
 TILE_PIXELS = TILE_ROWS * TILE_COLUMNS * PATCH**2
 """Pixels of such a tile, its halo left aside."""
 
@@ -100,8 +102,9 @@ def segments(area: Box, latents: Box) -> Iterator[tuple[int, Box]]:
 def tiles(area: Box) -> list[Box]:
     """Return the tiles that cover a part of an image, in latents, in raster order.
 
-    What fits into a tile is one, wherever it lies. Otherwise tiles begin where segments do. A
-    margin counts, so that long strips, which are mostly halo, are cut too.
+    What fits into a tile is one, wherever it lies. Otherwise tiles begin where segments do, but for
+    a narrow strip at the end, which joins its neighbour. A margin counts, so that long strips, which
+    are mostly halo, are cut too.
     """
     if area.grown(_MARGIN).area <= Box(0, 0, TILE_ROWS, TILE_COLUMNS).grown(_MARGIN).area:
         return [area]
@@ -110,6 +113,15 @@ def tiles(area: Box) -> list[Box]:
 
 def _cut(area: Box, rows: int, columns: int) -> Iterator[Box]:
     """Yield what the cells of a grid, which begins at zero, share with an area."""
-    for top in range(area.top // rows * rows, area.bottom, rows):
-        for left in range(area.left // columns * columns, area.right, columns):
-            yield Box(top, left, top + rows, left + columns).within(area)
+    for top, bottom in _steps(area.top, area.bottom, rows):
+        for left, right in _steps(area.left, area.right, columns):
+            yield Box(top, left, bottom, right)
+
+
+def _steps(start: int, end: int, step: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of a range between multiples of a step; a narrow last one is no part."""
+    while start < end:
+        stop = (start // step + 1) * step
+        stop = end if end - stop <= _NARROW else stop
+        yield start, stop
+        start = stop

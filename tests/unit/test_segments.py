@@ -7,6 +7,7 @@ from vaecodec.bundle import PATCH
 from vaecodec.container import SEGMENT_PIXELS
 from vaecodec.segments import (
     SEGMENT,
+    _NARROW,
     TILE_COLUMNS,
     TILE_PIXELS,
     TILE_ROWS,
@@ -137,7 +138,8 @@ def test_tiles_partition_an_area(area: Box):
     parts = tiles(area)
     assert (counted(parts, area) == 1).all()
     assert parts == sorted(parts, key=lambda part: (part.top, part.left))
-    assert all(0 < part.area <= TILE_ROWS * TILE_COLUMNS for part in parts)
+    most = (TILE_ROWS + _NARROW) * (TILE_COLUMNS + _NARROW)
+    assert all(0 < part.area <= most for part in parts)
 
 
 @settings(deadline=None)
@@ -165,20 +167,24 @@ def test_what_fits_into_a_tile_is_one(area: Box):
 
 
 def test_a_large_image_is_cut_into_tiles():
-    assert tiles(Box(0, 0, 129, 200)) == [
+    assert tiles(Box(0, 0, 145, 200)) == [
         Box(0, 0, 128, 128),
         Box(0, 128, 128, 200),
-        Box(128, 0, 129, 128),
-        Box(128, 128, 129, 200),
+        Box(128, 0, 145, 128),
+        Box(128, 128, 145, 200),
     ]
-    assert tiles(Box(10, 100, 140, 260)) == [
+    assert tiles(Box(10, 100, 150, 290)) == [
         Box(10, 100, 128, 128),
         Box(10, 128, 128, 256),
-        Box(10, 256, 128, 260),
-        Box(128, 100, 140, 128),
-        Box(128, 128, 140, 256),
-        Box(128, 256, 140, 260),
+        Box(10, 256, 128, 290),
+        Box(128, 100, 150, 128),
+        Box(128, 128, 150, 256),
+        Box(128, 256, 150, 290),
     ]
+
+
+def test_a_narrow_strip_joins_its_neighbour():
+    assert tiles(Box(0, 0, 144, 257)) == [Box(0, 0, 144, 128), Box(0, 128, 144, 257)]
 
 
 @settings(deadline=None)
