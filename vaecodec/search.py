@@ -42,7 +42,7 @@ and above it. On photographs a file is then larger by at most 1.5% at equal fide
 than 0.5%."""
 _LEAD = 2 * _UNIT
 """How far above the first file's it is: the middle of what may be."""
-_KEPT_SLOPES = ((0, 1.0), (30, 1.0), (100, 0.8))
+_KEPT_SLOPES = (30.0, 100.0), (1.0, 0.8)
 """What a level adds as long as the analysis stays the same, beside what was expected: by quality.
 The finer the steps, the more of what they add only an analysis for them would find."""
 _KEPT_BYTES = 2**29
@@ -229,7 +229,7 @@ def _hoped_for(aim: float, tries: list[_Try]) -> float:
     if not tries:
         return aim
     last = tries[-1]
-    slope = float(np.interp(quality_of_level(last.level), *zip(*_KEPT_SLOPES, strict=True)))
+    slope = float(np.interp(quality_of_level(last.level), *_KEPT_SLOPES))
     if len(tries) > 1 and tries[-2].level != last.level:
         slope = (last.value - tries[-2].value) / (last.expected - tries[-2].expected)
     # Held to what is plausible: small files grow in steps.

@@ -102,9 +102,9 @@ def segments(area: Box, latents: Box) -> Iterator[tuple[int, Box]]:
 def tiles(area: Box) -> list[Box]:
     """Return the tiles that cover a part of an image, in latents, in raster order.
 
-    What fits into a tile is one, wherever it lies. Otherwise tiles begin where segments do, but for
-    a narrow strip at the end, which joins its neighbour. A margin counts, so that long strips, which
-    are mostly halo, are cut too.
+    What fits into a tile is one, wherever it lies. Otherwise tiles begin where segments do; a
+    narrow strip at the end joins its neighbour. A margin counts, so that long strips, which are
+    mostly halo, are cut too.
     """
     if area.grown(_MARGIN).area <= Box(0, 0, TILE_ROWS, TILE_COLUMNS).grown(_MARGIN).area:
         return [area]

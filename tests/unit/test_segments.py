@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from vaecodec.bundle import PATCH
 from vaecodec.container import SEGMENT_PIXELS
 from vaecodec.segments import (
-    SEGMENT,
     _NARROW,
+    SEGMENT,
     TILE_COLUMNS,
     TILE_PIXELS,
     TILE_ROWS,
