@@ -369,7 +369,14 @@ def test_the_table_of_speed():
         cold_s=1.25,
         file_s=0.5,
         memory_s=0.4,
-        stages={"read": 0.06, "image": 0.01, "analysis": 0.25, "prior": 0.09, "write": 0.04},
+        stages={
+            "read": 0.06,
+            "image": 0.01,
+            "analysis": 0.25,
+            "prior": 0.09,
+            "rest": 0.05,
+            "write": 0.04,
+        },
         ceiling_share=0.754,
         peak_bytes=210_000_000,
     )

@@ -190,7 +190,7 @@ class Timing:
         cold_s: The first run, from file to file, with the library and the networks to load.
         file_s: From file to file; images are PNG files, of compression level 1 where written.
         memory_s: From an image in memory to bytes, or from bytes to an array in memory.
-        stages: Seconds by stage: "read" and "write" of files, and those of `Trace`.
+        stages: Seconds by stage: "read" and "write" of files, those of `Trace`, and the "rest".
         ceiling_share: What the transform reaches of `Speed.convolution_rate`, 0 to 1.
         peak_bytes: Memory of the process at its peak, where the system tells.
     """

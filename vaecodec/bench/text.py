@@ -90,18 +90,19 @@ def speed_table(speed: Speed) -> Iterable[str]:
         )
         for row in speed.sizes:
             timing: Timing = getattr(row, direction)
-            named = [timing.stages.get(name, 0.0) for name in (transform, "prior", "entropy")]
-            other = timing.memory_s - sum(named)
-            read, *middle, write = (
-                1000 * seconds
-                for seconds in (timing.stages["read"], *named, other, timing.stages["write"])
+            named = ("read", transform, "prior", "entropy", "write")
+            read, network, prior, entropy, write = (
+                1000 * timing.stages.get(name, 0.0) for name in named
+            )
+            other = 1000 * sum(
+                seconds for name, seconds in timing.stages.items() if name not in named
             )
             megapixels = row.width * row.height / 1e6
             share, peak = timing.ceiling_share, timing.peak_bytes
             yield (
                 f"{row.width:>5}x{row.height:<5} {timing.cold_s:7.2f} {1000 * timing.file_s:8.0f} "
                 f"{1000 * timing.memory_s:9.0f} {megapixels / timing.memory_s:6.2f} {read:6.0f} "
-                f"{middle[0]:9.0f} {middle[1]:6.0f} {middle[2]:7.0f} {middle[3]:6.0f} {write:6.0f} "
+                f"{network:9.0f} {prior:6.0f} {entropy:7.0f} {other:6.0f} {write:6.0f} "
                 f"{'-' if share is None else f'{100 * share:.0f}%':>7} "
                 f"{'-' if peak is None else f'{peak / 1e6:.0f}':>7}"
             )

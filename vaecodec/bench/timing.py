@@ -190,7 +190,8 @@ def _time(
         memory_s = clock.lap()
         write(coded)
         write_s = clock.lap()
-        stages = {"read": read_s, **trace.seconds, "write": write_s}
+        rest_s = memory_s - sum(trace.seconds.values())
+        stages = {"read": read_s, **trace.seconds, "rest": rest_s, "write": write_s}
         return _Run(read_s + memory_s + write_s, memory_s, stages)
 
     clock = _Clock()
