@@ -15,6 +15,7 @@ from export.onnx_export import anchor_tables, build_graphs
 from export.tables import build_tables
 from vaecodec.bundle import (
     ANCHORS,
+    CARD,
     HYPER_STRIDE,
     MANIFEST,
     MANIFEST_FORMAT,
@@ -27,7 +28,6 @@ from vaecodec.prior import Prior
 
 UNDECIDING = frozenset({"encoder.onnx", "hyper.onnx", "preview.onnx"})
 """Graphs that do not decide what a file decodes to."""
-CARD = "MODEL_CARD.md"
 
 
 def write_bundle(model: Model, folder: Path, name: str, provenance: dict[str, Any]) -> None:

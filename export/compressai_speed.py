@@ -77,7 +77,7 @@ def main(
         return codec.encode(pixels, quality=quality)
 
     ours = Contender(f"vaecodec {codec.bundle.name}", encode, codec.decode_raster, len(images))
-    others = [_contender("mbt2018_mean", len(images)), _contender("cheng2020_anchor", SLOW_IMAGES)]
+    others = [_contender("mbt2018-mean", len(images)), _contender("cheng2020-anchor", SLOW_IMAGES)]
     measure([ours, *others], images)
     typer.echo(f"{'codec':<24} {'images':>6} {'encode_s':>9} {'decode_s':>9} {'times ours':>16}")
     for one in (ours, *others):
@@ -108,7 +108,7 @@ def measure(contenders: Sequence[Contender], images: Sequence[Pixels]) -> None:
 def _contender(name: str, images: int) -> Contender:
     """Return a model of CompressAI's zoo."""
     zoo: Any = importlib.import_module("compressai.zoo")
-    model: Any = zoo.image_models[name.replace("_", "-")](quality=QUALITY, pretrained=False)
+    model: Any = zoo.image_models[name](quality=QUALITY, pretrained=False)
     model.eval().update(force=True)
 
     @torch.inference_mode()
@@ -123,7 +123,7 @@ def _contender(name: str, images: int) -> Contender:
         x_hat: Tensor = model.decompress(coded["strings"], coded["shape"])["x_hat"]
         return (x_hat * 255).round().to(torch.uint8)
 
-    return Contender(f"CompressAI {name.replace('_', '-')}", encode, decode, images)
+    return Contender(f"CompressAI {name}", encode, decode, images)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from vaecodec.container import pack
 from vaecodec.forecast import QUALITIES, busyness
 from vaecodec.metrics import fidelity_db
 from vaecodec.raster import Raster, as_raster
-from vaecodec.rate import level_of_quality
 from vaecodec.trace import Trace
 
 Quantity = Literal["LOG_BYTES_PER_PIXEL", "PSNR_DB"]
@@ -34,10 +33,12 @@ def fit(codec: Codec, images: Iterable[Pixels]) -> dict[Quantity, NDArray[np.flo
     sizes: list[list[float]] = []
     fidelities: list[list[float]] = []
     for raster in _with_greys(images):
-        outcomes = [_outcome(codec, raster, level_of_quality(quality)) for quality in QUALITIES]
+        files = [codec.encode(raster, quality=quality) for quality in QUALITIES]
+        no_latents = len(pack(codec.frame(raster, (), Trace())))
+        pixels = raster.width * raster.height
         busy.append(busyness(raster))
-        sizes.append([size for size, _ in outcomes])
-        fidelities.append([fidelity for _, fidelity in outcomes])
+        sizes.append([math.log(max(len(data) - no_latents, 1) / pixels) for data in files])
+        fidelities.append([fidelity_db(raster, codec.decode_raster(data)) for data in files])
     return {
         "LOG_BYTES_PER_PIXEL": np.linalg.lstsq(busy, sizes)[0].T,
         "PSNR_DB": np.linalg.lstsq(busy, fidelities)[0].T,
@@ -49,13 +50,3 @@ def _with_greys(images: Iterable[Pixels]) -> Iterator[Raster]:
         yield as_raster(pixels)
         if index % _GREY_EVERY == 0:
             yield as_raster(np.ascontiguousarray(pixels[:, :, 1]))
-
-
-def _outcome(codec: Codec, raster: Raster, level: int) -> tuple[float, float]:
-    """Return the logarithm of the bytes that the latents of a pixel take, and the PSNR."""
-    trace = Trace(estimates=False)
-    frame = codec.frame(raster, (), trace)
-    data = codec.fill(frame, level, codec.analyse(raster, level, trace), trace)
-    latent_bytes = max(len(data) - len(pack(frame)), 1)
-    psnr_db = fidelity_db(raster, codec.decode_raster(data))
-    return math.log(latent_bytes / (raster.width * raster.height)), psnr_db

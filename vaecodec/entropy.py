@@ -40,8 +40,6 @@ class SymbolModels:
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
-        self.reach = tables.reach.astype(np.int32)
-        """Of each scale index: beyond it a symbol escapes."""
         self._models: list[Any] = [None] * SCALE_COUNT
 
     def __getitem__(self, index: int) -> Any:
@@ -112,7 +110,7 @@ class SymbolWriter:
         escapes = bytearray()
         for residuals, counts in self._groups:
             crc = _crc32(residuals, crc)
-            limits = np.repeat(self._models.reach, counts)
+            limits = np.repeat(self._models.tables.reach, counts)
             symbols = residuals + limits
             for place in np.flatnonzero(np.abs(residuals) > limits):
                 limit = int(limits[place])
@@ -180,7 +178,7 @@ class SymbolReader:
         coded = np.empty(len(order), np.int32)
         for i, run in _runs(counts):
             coded[run] = self._coder.decode(self._models[i], run.stop - run.start)
-        limits = np.repeat(self._models.reach, counts)
+        limits = np.repeat(self._models.tables.reach, counts)
         coded -= limits
         for place in np.flatnonzero(coded > limits):
             coded[place] = self._next_escape(int(limits[place]))

@@ -71,9 +71,10 @@ class Prior:
             means, scales = mean.reshape(-1), scale.reshape(-1)
             # Most latents are not coded at all, and are their means: what follows passes them over.
             coded = np.flatnonzero(scales != 0)
+            scales = scales[coded]
             residual = gather(y, index).reshape(-1)[coded] - means[coded]
-            symbol = quantise(residual.clip(-RESIDUAL_MAX, RESIDUAL_MAX), scales[coded])
-            writer.add(symbol, scales[coded])
+            symbol = quantise(residual.clip(-RESIDUAL_MAX, RESIDUAL_MAX), scales)
+            writer.add(symbol, scales)
             means[coded] += symbol
             scatter(y_hat, index, mean)
 

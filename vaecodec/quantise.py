@@ -27,7 +27,7 @@ class Quantiser:
         sizes = [len(table) for table in tables.frequencies]
         starts = np.cumsum([0, *sizes[:-1]])
         self._zero = starts + tables.reach
-        self._reach = tables.reach.astype(np.int32)
+        self._reach = tables.reach
         frequencies = np.concatenate(tables.frequencies)
         self._bits = (FREQUENCY_BITS - np.log2(frequencies)).astype(np.float32)
 

@@ -49,7 +49,7 @@ class Network:
         # Sessions run one after the other: one arena for all, whose pages stay mapped, makes them
         # a quarter faster than none, at half the peak. A plan of what each shape needs would set
         # aside as much again.
-        _share_arena()
+        _share_arena(ort)
         options.enable_mem_pattern = False
         options.add_session_config_entry("session.use_env_allocators", "1")
         # Threads that spin while they wait take cores from whatever else runs: beside two busy
@@ -166,9 +166,8 @@ def load_onnxruntime(device: str) -> Any:
 
 
 @cache
-def _share_arena() -> None:
+def _share_arena(ort: Any) -> None:
     """Set up the memory that all sessions of this process share."""
-    ort: Any = import_module("onnxruntime")
     kind, place = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, ort.OrtMemType.DEFAULT
     # Another package may have set up one before us, which serves as well: this does nothing then.
     ort.create_and_register_allocator(ort.OrtMemoryInfo("Cpu", kind, 0, place), None)

@@ -39,13 +39,13 @@ class Tables:
     """The tables of one bundle, checked.
 
     Attributes:
-        reach: ``(64,)`` int64, R of each scale index.
+        reach: ``(64,)`` int32, R of each scale index.
         frequencies: for each scale index, ``(2R + 2,)`` uint32 (empty for index 0).
         scales: ``(64,)`` float64.
         z_scale_index: ``(64, Nz)`` uint8, in 1..63, a row for each anchor.
     """
 
-    reach: NDArray[np.int64]
+    reach: NDArray[np.int32]
     frequencies: tuple[NDArray[np.uint32], ...]
     scales: NDArray[np.float64]
     z_scale_index: NDArray[np.uint8]
@@ -82,7 +82,7 @@ def load_tables(data: bytes, hyper_channels: int) -> Tables:
     kinds = (reach.dtype, flat.dtype, scales.dtype)
     if reach.shape != (SCALE_COUNT,) or scales.shape != (SCALE_COUNT,) or kinds != _KINDS:
         raise ModelError("the bundle's tables have the wrong shape or type")
-    reach = reach.astype(np.int64)
+    reach = reach.astype(np.int32)
     if z_scale_index.shape != (ANCHORS, hyper_channels) or z_scale_index.dtype != np.uint8:
         raise ModelError("the bundle's tables of hyper-latents have the wrong shape or type")
     if not (np.isfinite(scales).all() and (scales[1:] > 0).all()):

@@ -67,7 +67,7 @@ def test_any_residual_up_to_the_cap_survives(models: SymbolModels, pairs: list[t
 
 def integer_tables() -> Tables:
     """Triangular tables, made of integers alone: the same on every machine."""
-    reach = np.arange(SCALE_COUNT)
+    reach = np.arange(SCALE_COUNT, dtype=np.int32)
     frequencies = [np.zeros(0, np.uint32)]
     for r in range(1, SCALE_COUNT):
         table = np.append(1 + 1000 * (r + 1 - np.abs(np.arange(-r, r + 1))), 1)

@@ -35,7 +35,7 @@ from vaecodec.bench.results import (
     Speed,
     Timing,
 )
-from vaecodec.bench.timing import convolution_rate, speed
+from vaecodec.bench.timing import speed
 
 __all__ = [
     "DEFAULT_QUALITIES",
@@ -53,7 +53,6 @@ __all__ = [
     "Speed",
     "Timing",
     "compare_peers",
-    "convolution_rate",
     "curve_of",
     "find_images",
     "load_image",

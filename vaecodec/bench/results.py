@@ -182,6 +182,10 @@ class Skipped:
     reason: str
 
 
+TRANSFORMS = {"encode": "analysis", "decode": "synthesis"}
+"""The stage of `Trace` that is most of a direction."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """One direction on one image, in a process of its own: medians over repeated runs.

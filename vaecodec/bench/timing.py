@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecodec.bench.folder import load_image
-from vaecodec.bench.results import SizeRow, Speed, Timing
+from vaecodec.bench.results import TRANSFORMS, SizeRow, Speed, Timing
 from vaecodec.bundle import Bundle
 from vaecodec.codec import Codec
 from vaecodec.image import read_image
@@ -46,8 +46,6 @@ _RATE_REPEATS = 10
 
 _Source = TypeVar("_Source")
 _Coded = TypeVar("_Coded")
-
-_TRANSFORMS = {"encode": "analysis", "decode": "synthesis"}
 
 
 def speed(
@@ -92,7 +90,7 @@ def speed(
     return Speed(device, quality, rate, tuple(_with_shares(row, bundle, rate) for row in rows))
 
 
-def convolution_rate(device: str, threads: int | None = None) -> float:
+def convolution_rate(device: str) -> float:
     """Return the multiply-accumulates per second of dense float32 convolutions on a device.
 
     3x3 kernels of 128 channels, which few operations of ONNX Runtime surpass; the best of several
@@ -101,9 +99,8 @@ def convolution_rate(device: str, threads: int | None = None) -> float:
     Raises:
         RuntimeUnavailableError: If ONNX Runtime or the device is missing.
     """
-    network = Network(
-        files("vaecodec.bench").joinpath("convolution.onnx").read_bytes(), device, threads
-    )
+    graph = files("vaecodec.bench").joinpath("convolution.onnx").read_bytes()
+    network = Network(graph, device)
     x = np.ones((1, CHANNELS, _SIDE, _SIDE), np.float32)
     seconds: list[float] = []
     for _ in range(_RATE_REPEATS):
@@ -225,16 +222,14 @@ class _Clock:
 def _with_shares(row: SizeRow, bundle: Bundle, rate: float) -> SizeRow:
     """Add what the transforms reach of a rate, where the manifest tells what they cost."""
     cost: Any = bundle.manifest.get("kmac_per_pixel") or {}
-    shares: dict[str, float | None] = {}
-    for direction, stage in _TRANSFORMS.items():
-        kmac: float | None = cost.get(stage)
-        seconds = getattr(row, direction).stages[stage]
-        shares[direction] = kmac and 1000 * kmac * row.width * row.height / seconds / rate
-    return replace(
-        row,
-        encode=replace(row.encode, ceiling_share=shares["encode"]),
-        decode=replace(row.decode, ceiling_share=shares["decode"]),
-    )
+    timings: dict[str, Timing] = {}
+    for direction, stage in TRANSFORMS.items():
+        timing: Timing = getattr(row, direction)
+        if stage in cost:
+            macs = 1000 * cost[stage] * row.width * row.height
+            timing = replace(timing, ceiling_share=macs / timing.stages[stage] / rate)
+        timings[direction] = timing
+    return replace(row, **timings)
 
 
 def _peak_bytes() -> int | None:
