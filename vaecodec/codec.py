@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaecodec.alpha import average_plane, pack_plane, unpack_plane
+from vaecodec.budget import Budget
 from vaecodec.bundle import PATCH, PREVIEW_SCALE, Bundle, find_bundle
 from vaecodec.container import Container, Header, pack, read_header, unpack
 from vaecodec.errors import ModelMismatchError
@@ -234,7 +235,12 @@ class Codec:
             yield tile, self._analyse(raster, tile, grid, level, trace)
 
     def fill(
-        self, frame: Container, level: int, analysed: Iterable[Analysed], trace: Trace
+        self,
+        frame: Container,
+        level: int,
+        analysed: Iterable[Analysed],
+        trace: Trace,
+        budget: Budget | None = None,
     ) -> bytes:
         """Return a whole file.
 
@@ -243,6 +249,7 @@ class Codec:
             level: 0 to `MAX_LEVEL`.
             analysed: what `analyse` yields, for this level or one near it.
             trace: gets times, and the bits that were estimated.
+            budget: what the latents are to take, if rounding can do that.
         """
         header = replace(frame.header, level=level)
         grid = latent_box(header.width, header.height)
@@ -251,7 +258,10 @@ class Codec:
         for tile, y in analysed:
             for index, segment in segments(tile, grid):
                 part = y[:, :, *segment.slices(tile)]
-                latents[index] = self._latents.write(hyper, part, level, trace)
+                allowance = budget and budget.allow(index)
+                latents[index] = self._latents.write(hyper, part, level, trace, allowance)
+                if budget:
+                    budget.spend(index, latents[index])
         payloads = tuple(latents[index] for index in sorted(latents))
         with trace.stage("container"):
             return pack(replace(frame, header=header, latents=payloads), self.limits)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecodec.errors import ChecksumError, CorruptError, TruncatedError
-from vaecodec.tables import FREQUENCY_BITS, FREQUENCY_SUM, SCALE_COUNT, Tables
+from vaecodec.tables import FREQUENCY_SUM, SCALE_COUNT, Tables
 
 RESIDUAL_MAX = 1 << 20
 """No latent of any image is further from its mean: an encoder clips, a reader refuses."""
@@ -53,27 +53,6 @@ class SymbolModels:
             self._models[index] = _stream.model.Categorical(probabilities, perfect=True, lazy=False)
         return self._models[index]
 
-    def bits(self, residuals: Residuals, index: Indices) -> NDArray[np.float64]:
-        """Return what each symbol of a group costs the coder, its escape bytes included.
-
-        Args:
-            residuals: ``(n,)``, magnitudes at most `RESIDUAL_MAX`.
-            index: ``(n,)``; symbols of index 0 cost nothing.
-        """
-        bits = np.zeros(len(residuals))
-        for i in range(1, SCALE_COUNT):
-            places = np.flatnonzero(index == i)
-            limit = int(self.tables.reach[i])
-            values = residuals[places].astype(np.int64)
-            outside = np.abs(values) > limit
-            symbols = np.where(outside, 2 * limit + 1, values + limit)
-            bits[places] = FREQUENCY_BITS - np.log2(self.tables.frequencies[i][symbols])
-            for place in places[outside]:
-                escape = bytearray()
-                _write_escape(escape, int(residuals[place]), limit)
-                bits[place] += 8 * len(escape)
-        return bits
-
 
 class SymbolWriter:
     """Collects groups of symbols in the order of decoding, and codes them all at the end."""
@@ -96,11 +75,20 @@ class SymbolWriter:
 
     def ideal_bits(self) -> float:
         """Return the model's own estimate of the rate; see `Tables.ideal_bits`."""
+        tables = self._models.tables
+        return sum(tables.ideal_bits(residuals, index) for residuals, index in self._coded())
+
+    def payload_bits(self) -> float:
+        """Return what the payload of all groups so far would take, within some 50 bits."""
+        tables = self._models.tables
+        costs = (tables.cost_bits(*group).sum(dtype=np.float64) for group in self._coded())
+        return 8 * _PREFIX.size + _WORD_BITS + float(sum(costs))
+
+    def _coded(self) -> Iterator[tuple[Residuals, Indices]]:
+        """Yield the coded symbols of each group, and their scale indices."""
         indices = np.arange(SCALE_COUNT, dtype=np.uint8)
-        return sum(
-            self._models.tables.ideal_bits(residuals, np.repeat(indices[1:], counts[1:]))
-            for residuals, counts in self._groups
-        )
+        for residuals, counts in self._groups:
+            yield residuals, np.repeat(indices, counts)
 
     def finish(self) -> bytes:
         """Return the payload of all groups."""

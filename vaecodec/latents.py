@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from vaecodec.budget import Allowance
 from vaecodec.bundle import HYPER_STRIDE, Bundle
 from vaecodec.entropy import RESIDUAL_MAX, SymbolModels, SymbolReader, SymbolWriter
 from vaecodec.errors import ModelError
@@ -27,7 +28,14 @@ class LatentCoder:
         self._prior = Prior(bundle, threads)
         self._hyper_channels = bundle.hyper_channels
 
-    def write(self, hyper: Network, y: NDArray[np.float32], level: int, trace: Trace) -> bytes:
+    def write(
+        self,
+        hyper: Network,
+        y: NDArray[np.float32],
+        level: int,
+        trace: Trace,
+        allowance: Allowance | None = None,
+    ) -> bytes:
         """Return the payload of a segment.
 
         Args:
@@ -35,6 +43,7 @@ class LatentCoder:
             y: ``(1, M, h, w)``.
             level: 0 to 63 * 256.
             trace: gets times, and the bits that were estimated.
+            allowance: what the payload is to take, if rounding can do that.
 
         Raises:
             ModelError: the bundle's graphs do not give what they should.
@@ -51,7 +60,9 @@ class LatentCoder:
         with trace.stage("prior"):
             writer.add(z.reshape(-1).astype(np.int32), self._z_scale_index(level, z.shape))
             features = self._prior.features(z, level)
-            self._prior.write(gained, y.shape[2:], features, level, self._quantise, writer)
+            self._prior.write(
+                gained, y.shape[2:], features, level, self._quantise, writer, allowance
+            )
             payload = writer.finish()
         trace.move("prior", "entropy", writer.seconds)
         if trace.estimates:

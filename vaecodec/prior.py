@@ -14,6 +14,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from vaecodec.budget import Allowance
 from vaecodec.bundle import HYPER_STRIDE, PASSES, Bundle
 from vaecodec.entropy import RESIDUAL_MAX, SymbolReader, SymbolWriter
 from vaecodec.errors import ModelError
@@ -54,6 +55,7 @@ class Prior:
         level: int,
         quantise: Quantiser,
         writer: SymbolWriter,
+        allowance: Allowance | None = None,
     ) -> None:
         """Add the residuals of gained latents to `writer`, pass by pass.
 
@@ -64,6 +66,8 @@ class Prior:
             level: 0 to 63 * 256.
             quantise: chooses the symbols of residuals.
             writer: takes the symbols.
+            allowance: what the payload is to take. Only the last pass, on which no other
+                depends, keeps to it, if it can.
         """
         y_hat = np.zeros_like(y)
         for index in range(PASSES):
@@ -73,7 +77,10 @@ class Prior:
             coded = np.flatnonzero(scales != 0)
             scales = scales[coded]
             residual = gather(y, index).reshape(-1)[coded] - means[coded]
-            symbol = quantise(residual.clip(-RESIDUAL_MAX, RESIDUAL_MAX), scales)
+            left = None
+            if allowance is not None and index == PASSES - 1:
+                left = allowance.without(writer.payload_bits())
+            symbol = quantise(residual.clip(-RESIDUAL_MAX, RESIDUAL_MAX), scales, left)
             writer.add(symbol, scales)
             means[coded] += symbol
             scatter(y_hat, index, mean)

@@ -5,7 +5,8 @@ level, and a decoder cannot tell for which one it was made: it is kept while the
 
     guess    how busy the image is tells about what to expect at every level, before any network
     encode   where that meets the target
-    correct  what was expected by what came out, and encode again; two or three times in all
+    correct  what was expected by what came out, and encode again
+    round    what is left to a size: the last of the latents a little more or less towards zero
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from vaecodec.budget import Budget
 from vaecodec.codec import Analysed, Codec
 from vaecodec.container import MAX_LEVEL, pack
 from vaecodec.errors import TargetError
@@ -42,7 +44,7 @@ and above it. On photographs a file is then larger by at most 1.5% at equal fide
 than 0.5%."""
 _LEAD = 2 * _UNIT
 """How far above the first file's it is: the middle of what may be."""
-_KEPT_SLOPES = (30.0, 100.0), (1.0, 0.8)
+_KEPT_SLOPES = (30.0, 100.0), (1.0, 0.88)
 """What a level adds as long as the analysis stays the same, beside what was expected: by quality.
 The finer the steps, the more of what they add only an analysis for them would find."""
 _KEPT_BYTES = 2**29
@@ -143,6 +145,7 @@ def _to_size(coding: _Coding, limit_bytes: int) -> Reached:
 
     shares = (1 - SIZE_TOLERANCE, 1 - SIZE_TOLERANCE / 2, 1)
     window = _Window(*(measure(share * limit_bytes) for share in shares))
+    coding.round_to(limit_bytes)
     tries = _search(coding, LOG_BYTES_PER_PIXEL, window, lambda data: measure(len(data)))
     fitting = [one for one in tries if len(one.data) <= limit_bytes]
     if not fitting:
@@ -247,6 +250,9 @@ class _Coding:
         self._frame = codec.frame(raster, strip, trace)
         self.fixed_bytes = len(pack(self._frame))
         """What of a file no level changes."""
+        self._size: tuple[float, float] | None = None
+        # What each segment took the last time. A single one takes all.
+        self._segments = {0: 1} if self._frame.header.segments == 1 else {}
         self._keep = keep
         self._analysed: list[Analysed] = []
         self._level = 0
@@ -263,7 +269,19 @@ class _Coding:
         self._analysed.extend(self.codec.analyse(self.raster, self._level, self.trace))
         return True
 
+    def round_to(self, limit_bytes: int) -> None:
+        """Let rounding lead what is encoded from now on to a size, where it is near."""
+        margin = SIZE_TOLERANCE / 10
+        most, least = ((1 - share) * limit_bytes for share in (margin, SIZE_TOLERANCE - margin))
+        self._size = least - self.fixed_bytes, most - self.fixed_bytes
+
     def encode(self, level: int) -> bytes:
         """Return the file of a level."""
         analysed = self._analysed or self.codec.analyse(self.raster, level, self.trace)
-        return self.codec.fill(self._frame, level, analysed, self.trace)
+        budget = None
+        if self._size and 0 < level < MAX_LEVEL:  # what is said of the ends is to be true
+            budget = Budget(*self._size, self._segments)
+        data = self.codec.fill(self._frame, level, analysed, self.trace, budget)
+        if budget:
+            self._segments = budget.spent_bytes
+        return data

@@ -16,6 +16,7 @@ import math
 import warnings
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,40 @@ class Tables:
     frequencies: tuple[NDArray[np.uint32], ...]
     scales: NDArray[np.float64]
     z_scale_index: NDArray[np.uint8]
+
+    @cached_property
+    def bits(self) -> NDArray[np.float32]:
+        """What each symbol costs the coder, the tables one after the other."""
+        frequencies = np.concatenate(self.frequencies)
+        return (FREQUENCY_BITS - np.log2(frequencies)).astype(np.float32)
+
+    @cached_property
+    def zeros(self) -> NDArray[np.int64]:
+        """Where in `bits` the residual 0 of each scale index is, ``(64,)``; none of index 0 is."""
+        sizes = [len(table) for table in self.frequencies]
+        return np.cumsum([0, *sizes[:-1]], dtype=np.int64) + self.reach
+
+    def cost_bits(
+        self, residuals: NDArray[np.int32], index: NDArray[np.uint8]
+    ) -> NDArray[np.float32]:
+        """Return what each symbol costs the coder, its escape bytes included.
+
+        Args:
+            residuals: ``(n,)``.
+            index: ``(n,)``; symbols of index 0 cost nothing.
+        """
+        reach = self.reach[index]
+        beyond = np.abs(residuals) - reach - 1
+        escaped = np.flatnonzero(beyond >= 0)
+        places = self.zeros[index] + residuals
+        places[escaped] = (self.zeros[index] + reach + 1)[escaped]
+        bits = np.where(index > 0, self.bits[places], np.float32(0))
+        # LEB128: seven bits a byte of twice what is beyond, and the sign.
+        rest = 2 * beyond[escaped] + (residuals[escaped] < 0)
+        bits[escaped] += 8 * (
+            1 + sum((rest >> shift > 0).astype(np.float32) for shift in (7, 14, 21))
+        )
+        return bits
 
     def least_bits(self, index: NDArray[np.uint8]) -> float:
         """Return the bits that symbols of these scale indices take if each is the likeliest."""

@@ -53,7 +53,7 @@ def test_symbols_cost_what_their_frequencies_say(codec: Codec):
     index = np.array([0, 9, 40, 9], np.uint8)
     reach = int(tables.reach[9])
     residuals = np.array([0, -1, 2, reach + 70], np.int32)
-    bits = models.bits(residuals, index)
+    bits = models.tables.cost_bits(residuals, index)
     frequencies = (
         tables.frequencies[9][reach - 1],
         tables.frequencies[40][int(tables.reach[40]) + 2],
@@ -73,7 +73,7 @@ def test_costs_add_up_to_what_the_coder_writes(codec: Codec):
     residuals = np.rint(rng.normal(0, 1.5, index.shape) * scales).astype(np.int32)
     writer = SymbolWriter(models)
     writer.add(residuals, index)
-    bits = models.bits(residuals, index)
+    bits = models.tables.cost_bits(residuals, index)
     assert bits[index == 0].max() == 0
     assert 8 * len(writer.finish()) == pytest.approx(bits.sum() + 64 + 32, abs=64)
 

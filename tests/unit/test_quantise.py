@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from export import likelihood
+from vaecodec.budget import Allowance
 from vaecodec.bundle import find_bundle
 from vaecodec.entropy import RESIDUAL_MAX
 from vaecodec.quantise import DISTORTION_WEIGHT, Quantiser
@@ -66,3 +67,41 @@ def test_training_rounds_the_same_way(tables: Tables):
     inside = np.abs(np.rint(residual)) <= 4 * tables.scales[scale] + 1
     assert np.mean(ours[inside] == theirs.numpy()[inside]) > 0.999
     assert np.mean(ours != np.rint(residual)) > 0.01
+
+
+def some_residuals(tables: Tables) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(2)
+    scale = rng.integers(1, SCALE_COUNT // 2, 20_000).astype(np.uint8)
+    return (rng.normal(size=20_000) * tables.scales[scale]).astype(np.float32), scale
+
+
+@pytest.mark.parametrize("change", [-0.02, -0.005, 0.005, 0.01])
+def test_an_allowance_is_kept_to_with_as_little_change_as_can_be(tables: Tables, change: float):
+    residual, scale = some_residuals(tables)
+    quantise = Quantiser(tables)
+    usual = quantise(residual, scale)
+    usual_bits = float(tables.cost_bits(usual, scale).sum(dtype=np.float64))
+    bound = (1 + change) * usual_bits
+    room = (bound, usual_bits + 50) if change < 0 else (usual_bits - 50, bound)
+    assert np.array_equal(quantise(residual, scale, Allowance(*room)), usual)
+    beyond = (0, bound) if change < 0 else (bound, 2 * bound)
+    symbols = quantise(residual, scale, Allowance(*beyond))
+    bits = float(tables.cost_bits(symbols, scale).sum(dtype=np.float64))
+    assert bits == pytest.approx(bound, abs=30)
+    assert np.all((symbols == np.rint(residual)) | (np.abs(symbols) < np.abs(residual)))
+    # All that changes does so in one direction.
+    assert not np.any(np.sign(change) * (np.abs(symbols) - np.abs(usual)) < 0)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.89, 1.11, 3])
+def test_an_allowance_that_takes_odd_rounding_is_passed_over(tables: Tables, factor: float):
+    residual, scale = some_residuals(tables)
+    usual = Quantiser(tables)(residual, scale)
+    bits = factor * float(tables.cost_bits(usual, scale).sum())
+    symbols = Quantiser(tables)(residual, scale, Allowance(bits, 1.001 * bits))
+    assert np.array_equal(symbols, usual)
+
+
+def test_an_allowance_for_nothing(tables: Tables):
+    none = np.empty(0, np.float32), np.empty(0, np.uint8)
+    assert Quantiser(tables)(*none, Allowance(1, 2)).size == 0

@@ -183,7 +183,13 @@ def test_an_analysis_that_is_not_kept_is_repeated(
     reached = encode_to(codec, IMAGES["portrait"](), Target("size", wanted))
     assert (1 - SIZE_TOLERANCE) * wanted <= len(reached.data) <= wanted
     assert work.analyses == work.encodings <= ENCODINGS
-    # It is the file of that quality, then, and of no neighbour's analysis.
+
+
+def test_a_file_of_no_kept_analysis_is_that_of_its_quality(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(search, "_KEPT_BYTES", 0)
+    reached = encode_to(codec, IMAGES["portrait"](), Target("psnr", 20))
     assert reached.data == codec.encode(IMAGES["portrait"](), quality=reached.quality)
 
 

@@ -52,7 +52,7 @@ class BitCounter:
         bits = np.zeros((1, self._bundle.latent_channels, *padded), np.float32)
         for index, costs in enumerate(of_passes):
             halves = (padded[0] // 2, padded[1] // 2)
-            scatter(bits, index, costs.reshape(PASSES, -1, *halves).astype(np.float32))
+            scatter(bits, index, costs.reshape(PASSES, -1, *halves))
         total = bits.sum(axis=(0, 1), dtype=np.float64)[: shape[0], : shape[1]]
         return total + _spread(of_z.reshape(-1, rows, columns).sum(axis=0), shape)
 
@@ -62,13 +62,13 @@ class _CountingReader(SymbolReader):
 
     def __init__(self, models: SymbolModels, payload: bytes) -> None:
         super().__init__(models, payload)
-        self._costing = models
-        self.costs: list[NDArray[np.float64]] = []
+        self._tables = models.tables
+        self.costs: list[NDArray[np.float32]] = []
 
     def take(self, index: Indices) -> Residuals:
         """Decode a group, and keep the cost of each symbol, in raster order."""
         residuals = super().take(index)
-        self.costs.append(self._costing.bits(residuals, index))
+        self.costs.append(self._tables.cost_bits(residuals, index))
         return residuals
 
 
