@@ -192,16 +192,17 @@ def forecast(
     every: Annotated[int, typer.Option(help="Take every n-th image.", min=1)] = 1,
 ) -> None:
     """Fit the tables of vaecodec/forecast.py, which a search for a size begins with."""
+    import numpy as np
+
     from export.data import read_images
     from export.forecast import fit
     from vaecodec.codec import Codec
 
     chosen = itertools.islice(read_images(images, 1), 0, None, every)
     for name, table in fit(Codec(bundle), chosen).items():
-        typer.echo(f"{name} = (")
-        for row in table:
-            typer.echo(f"    ({', '.join(f'{factor:.3f}' for factor in row)}),")
-        typer.echo(")")
+        rows = [f"({', '.join(f'{factor:.3f}' for factor in row)})" for row in np.atleast_2d(table)]
+        lines = "".join(f"    {row},\n" for row in rows)
+        typer.echo(f"{name} = (\n{lines})" if len(rows) > 1 else f"{name} = {rows[0]}")
 
 
 @app.command()

@@ -252,19 +252,26 @@ class Codec:
             budget: what the latents are to take, if rounding can do that.
         """
         header = replace(frame.header, level=level)
-        grid = latent_box(header.width, header.height)
         hyper = self._network("hyper")
         latents: dict[int, bytes] = {}
-        for tile, y in analysed:
-            for index, segment in segments(tile, grid):
-                part = y[:, :, *segment.slices(tile)]
-                allowance = budget and budget.allow(index)
-                latents[index] = self._latents.write(hyper, part, level, trace, allowance)
-                if budget:
-                    budget.spend(index, latents[index])
+        for index, part in _of_segments(frame, analysed):
+            allowance = budget and budget.allow(index)
+            latents[index] = self._latents.write(hyper, part, level, trace, allowance)
+            if budget:
+                budget.spend(index, latents[index])
         payloads = tuple(latents[index] for index in sorted(latents))
         with trace.stage("container"):
             return pack(replace(frame, header=header, latents=payloads), self.limits)
+
+    def begin_bits(
+        self, frame: Container, level: int, analysed: Iterable[Analysed], trace: Trace
+    ) -> dict[int, tuple[float, float]]:
+        """Return the bits of each segment's hyper-latents, and of its first pass; see `fill`."""
+        hyper = self._network("hyper")
+        return {
+            index: self._latents.begin_bits(hyper, part, level, trace)
+            for index, part in _of_segments(frame, analysed)
+        }
 
     def _analyse(
         self, raster: Raster, tile: Box, grid: Box, level: int, trace: Trace
@@ -360,6 +367,16 @@ class Codec:
             model = self.bundle.read(f"{name}.onnx")
             self._networks[name] = Network(model, self._device, self._threads)
         return self._networks[name]
+
+
+def _of_segments(
+    frame: Container, analysed: Iterable[Analysed]
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield each segment's number and its y, ``(1, M, h, w)``."""
+    grid = latent_box(frame.header.width, frame.header.height)
+    for tile, y in analysed:
+        for index, segment in segments(tile, grid):
+            yield index, y[:, :, *segment.slices(tile)]
 
 
 def _read_alpha(container: Container, wanted: Box, grid: Box, out: Samples) -> None:

@@ -1,11 +1,13 @@
-"""What an image is going to come to, before any network has seen it.
+"""What an image is going to come to, before it is encoded.
 
 How much neighbouring samples differ tells size and fidelity at every level, on photographs within
-about 10%: enough to begin a search with.
+about 10%: enough to begin a search with. At the higher qualities, what the first pass of the prior
+takes then tells the size within 1%.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,14 @@ PSNR_DB = (
 )
 """Fidelity, as `fidelity_db` measures it."""
 
+LATER_PASSES = (1.094, 0.066, 0.052, 0.019)
+"""By powers of the logarithm of what the first pass takes, in bits per pixel: the logarithm of how
+many times that the others take."""
+FORESEEABLE = 40.0
+"""The quality from which on they tell enough: at 28 they are off by 3%, and at 10 by 5%."""
+_FIRST_RANGE = -5.0, 0.5
+"""Of that logarithm; a cubic means nothing outside."""
+
 _LEAST, _MOST = (0.5, 0.5, -1.0), (4.2, 4.2, 3.0)
 """What the tiles had, of fine, coarse and colour: a parabola means nothing outside."""
 _PIXELS = 2**17
@@ -77,6 +87,24 @@ def forecast(table: tuple[tuple[float, ...], ...], raster: Raster) -> NDArray[np
     """Return what a table tells of an image at `QUALITIES`: ``(8,)``, rising."""
     rising = np.maximum.accumulate(np.array(table) @ busyness(raster))
     return rising + np.linspace(0, 0.1, len(rising))  # nowhere level: it is read both ways
+
+
+def payload_bits(z_bits: float, first_bits: float, pixels: int) -> float:
+    """Return what the latents of a segment are going to take.
+
+    Args:
+        z_bits: what its hyper-latents take.
+        first_bits: what its first pass takes.
+        pixels: of the segment.
+    """
+    powers = np.array(LATER_PASSES) @ powers_of_first(first_bits, pixels)
+    return z_bits + first_bits * (1 + math.exp(powers))
+
+
+def powers_of_first(first_bits: float, pixels: int) -> NDArray[np.float64]:
+    """Return what `LATER_PASSES` has factors of: ``(4,)``."""
+    logarithm = math.log(max(first_bits, 1) / pixels)
+    return np.clip(logarithm, *_FIRST_RANGE) ** np.arange(len(LATER_PASSES))
 
 
 def _difference(plane: NDArray[Any]) -> float:

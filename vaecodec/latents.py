@@ -11,7 +11,7 @@ from vaecodec.entropy import RESIDUAL_MAX, SymbolModels, SymbolReader, SymbolWri
 from vaecodec.errors import ModelError
 from vaecodec.prior import Prior
 from vaecodec.quantise import Quantiser
-from vaecodec.runtime import Network, nearest_anchor, scalar_inputs
+from vaecodec.runtime import Network, Tensor, nearest_anchor, scalar_inputs
 from vaecodec.tables import load_tables
 from vaecodec.trace import Trace
 
@@ -48,18 +48,9 @@ class LatentCoder:
         Raises:
             ModelError: the bundle's graphs do not give what they should.
         """
-        with trace.stage("analysis"):
-            inputs = {"y": pad_latents(y), **scalar_inputs(level)}
-            shape = inputs["y"].shape
-            sides = (side // HYPER_STRIDE for side in shape[2:])
-            z_shape = (1, self._hyper_channels, *sides)
-            gained, z = hyper(inputs, (np.float32, shape), (np.float32, z_shape))
-        if np.abs(z).max() > RESIDUAL_MAX:
-            raise ModelError("a graph of the bundle gives hyper-latents out of range")
         writer = SymbolWriter(self.models)
+        gained, features = self._begin(hyper, y, level, writer, trace)
         with trace.stage("prior"):
-            writer.add(z.reshape(-1).astype(np.int32), self._z_scale_index(level, z.shape))
-            features = self._prior.features(z, level)
             self._prior.write(
                 gained, y.shape[2:], features, level, self._quantise, writer, allowance
             )
@@ -68,6 +59,40 @@ class LatentCoder:
         if trace.estimates:
             trace.estimated_bits += writer.ideal_bits()
         return payload
+
+    def begin_bits(
+        self, hyper: Network, y: NDArray[np.float32], level: int, trace: Trace
+    ) -> tuple[float, float]:
+        """Return what hyper-latents and first pass of a segment cost; see `write`."""
+        writer = SymbolWriter(self.models)
+        gained, features = self._begin(hyper, y, level, writer, trace)
+        with trace.stage("prior"):
+            z_bits = writer.payload_bits()
+            self._prior.write(
+                gained, y.shape[2:], features, level, self._quantise, writer, passes=1
+            )
+            return z_bits, writer.payload_bits() - z_bits
+
+    def _begin(
+        self,
+        hyper: Network,
+        y: NDArray[np.float32],
+        level: int,
+        writer: SymbolWriter,
+        trace: Trace,
+    ) -> tuple[NDArray[np.float32], Tensor]:
+        """Write the hyper-latents; return gained latents, and what z_hat tells of them."""
+        with trace.stage("analysis"):
+            inputs = {"y": pad_latents(y), **scalar_inputs(level)}
+            shape = inputs["y"].shape
+            sides = (side // HYPER_STRIDE for side in shape[2:])
+            z_shape = (1, self._hyper_channels, *sides)
+            gained, z = hyper(inputs, (np.float32, shape), (np.float32, z_shape))
+        if np.abs(z).max() > RESIDUAL_MAX:
+            raise ModelError("a graph of the bundle gives hyper-latents out of range")
+        with trace.stage("prior"):
+            writer.add(z.reshape(-1).astype(np.int32), self._z_scale_index(level, z.shape))
+            return gained, self._prior.features(z, level)
 
     def read(
         self, payload: bytes, shape: tuple[int, int], level: int, trace: Trace

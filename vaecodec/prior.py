@@ -56,6 +56,7 @@ class Prior:
         quantise: Quantiser,
         writer: SymbolWriter,
         allowance: Allowance | None = None,
+        passes: int = PASSES,
     ) -> None:
         """Add the residuals of gained latents to `writer`, pass by pass.
 
@@ -68,9 +69,10 @@ class Prior:
             writer: takes the symbols.
             allowance: what the payload is to take. Only the last pass, on which no other
                 depends, keeps to it, if it can.
+            passes: how many of them, if not all.
         """
         y_hat = np.zeros_like(y)
-        for index in range(PASSES):
+        for index in range(passes):
             mean, scale = self._predict(index, features, y_hat, level, shape)
             means, scales = mean.reshape(-1), scale.reshape(-1)
             # Most latents are not coded at all, and are their means: what follows passes them over.

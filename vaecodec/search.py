@@ -5,6 +5,7 @@ level, and a decoder cannot tell for which one it was made: it is kept while the
 
     guess    how busy the image is tells about what to expect at every level, before any network
     encode   where that meets the target
+    begin    to encode, for a size: the first pass tells about what all of them take
     correct  what was expected by what came out, and encode again
     round    what is left to a size: the last of the latents a little more or less towards zero
 """
@@ -12,7 +13,7 @@ level, and a decoder cannot tell for which one it was made: it is kept while the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,15 +21,23 @@ import numpy as np
 from PIL import Image
 
 from vaecodec.budget import Budget
+from vaecodec.bundle import PATCH
 from vaecodec.codec import Analysed, Codec
 from vaecodec.container import MAX_LEVEL, pack
 from vaecodec.errors import TargetError
-from vaecodec.forecast import LOG_BYTES_PER_PIXEL, PSNR_DB, QUALITIES, forecast
+from vaecodec.forecast import (
+    FORESEEABLE,
+    LOG_BYTES_PER_PIXEL,
+    PSNR_DB,
+    QUALITIES,
+    forecast,
+    payload_bits,
+)
 from vaecodec.metrics import fidelity_db
 from vaecodec.raster import Raster, Samples, as_raster
 from vaecodec.rate import MAX_QUALITY, level_of_quality, quality_of_level
 from vaecodec.runtime import memory_errors
-from vaecodec.segments import latent_box
+from vaecodec.segments import latent_box, segments
 from vaecodec.trace import Trace
 
 SIZE_TOLERANCE = 0.02
@@ -146,7 +155,11 @@ def _to_size(coding: _Coding, limit_bytes: int) -> Reached:
     shares = (1 - SIZE_TOLERANCE, 1 - SIZE_TOLERANCE / 2, 1)
     window = _Window(*(measure(share * limit_bytes) for share in shares))
     coding.round_to(limit_bytes)
-    tries = _search(coding, LOG_BYTES_PER_PIXEL, window, lambda data: measure(len(data)))
+
+    def foresee(level: int) -> float:
+        return measure(coding.foreseen_bytes(level))
+
+    tries = _search(coding, LOG_BYTES_PER_PIXEL, window, lambda data: measure(len(data)), foresee)
     fitting = [one for one in tries if len(one.data) <= limit_bytes]
     if not fitting:
         least = min(len(one.data) for one in tries)
@@ -187,12 +200,18 @@ class _Window:
 
 
 @dataclass(frozen=True, slots=True)
-class _Try:
-    """A file, and what was expected and measured of it."""
+class _Point:
+    """What was expected at a level, and what came out."""
 
-    expected: float
     level: int
+    expected: float
     value: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Try(_Point):
+    """A file, and what was measured of it."""
+
     data: bytes
 
 
@@ -201,23 +220,35 @@ def _search(
     table: tuple[tuple[float, ...], ...],
     window: _Window,
     measure: Callable[[bytes], float],
+    foresee: Callable[[int], float] | None = None,
 ) -> list[_Try]:
     """Encode until a file is within the window, or none can be; return all that were made."""
     levels = [level_of_quality(quality) for quality in QUALITIES]
     expected = forecast(table, coding.raster)
+
+    def expected_at(level: int) -> float:
+        return float(np.interp(level, levels, expected))
+
     tries: list[_Try] = []
+    foreseen: list[_Point] = []
     below, above, first = -1, MAX_LEVEL + 1, 0
     while above - below > (_CLOSED if below >= 0 and above <= MAX_LEVEL else 1):
         if len(tries) < _SECANTS:
-            level = round(np.interp(_hoped_for(window.aim, tries[first:]), expected, levels))
+            hoped_for = _hoped_for(window.aim, tries[first:] or foreseen)
+            level = round(np.interp(hoped_for, expected, levels))
             level = min(max(level, below + 1, 0), above - 1, MAX_LEVEL)
         else:
             level = (below + above) // 2
         if coding.analyse(level) and len(tries) < _SECANTS:
             # Files of another analysis say no more than about where to look.
             below, above, first = -1, MAX_LEVEL + 1, len(tries)
+            foreseen.clear()
+            if foresee is not None and quality_of_level(level) >= FORESEEABLE:
+                foreseen.append(_Point(level, expected_at(level), foresee(level)))
+                foresee = None
+                continue
         data = coding.encode(level)
-        tries.append(_Try(float(np.interp(level, levels, expected)), level, measure(data), data))
+        tries.append(_Try(level, expected_at(level), measure(data), data))
         if window.low <= tries[-1].value <= window.high:
             break
         if tries[-1].value < window.low:
@@ -227,14 +258,14 @@ def _search(
     return tries
 
 
-def _hoped_for(aim: float, tries: list[_Try]) -> float:
+def _hoped_for(aim: float, known: Sequence[_Point]) -> float:
     """Return what was expected where the aim is to be found, after what was measured so far."""
-    if not tries:
+    if not known:
         return aim
-    last = tries[-1]
+    last = known[-1]
     slope = float(np.interp(quality_of_level(last.level), *_KEPT_SLOPES))
-    if len(tries) > 1 and tries[-2].level != last.level:
-        slope = (last.value - tries[-2].value) / (last.expected - tries[-2].expected)
+    if len(known) > 1 and known[-2].level != last.level:
+        slope = (last.value - known[-2].value) / (last.expected - known[-2].expected)
     # Held to what is plausible: small files grow in steps.
     return last.expected + (aim - last.value) / min(max(slope, 0.5), 2.0)
 
@@ -251,8 +282,10 @@ class _Coding:
         self.fixed_bytes = len(pack(self._frame))
         """What of a file no level changes."""
         self._size: tuple[float, float] | None = None
-        # What each segment took the last time. A single one takes all.
-        self._segments = {0: 1} if self._frame.header.segments == 1 else {}
+        # What each segment took the last time, or is going to take.
+        self._segment_bytes: Mapping[int, float] = (
+            {0: 1} if self._frame.header.segments == 1 else {}
+        )
         self._keep = keep
         self._analysed: list[Analysed] = []
         self._level = 0
@@ -275,13 +308,23 @@ class _Coding:
         most, least = ((1 - share) * limit_bytes for share in (margin, SIZE_TOLERANCE - margin))
         self._size = least - self.fixed_bytes, most - self.fixed_bytes
 
+    def foreseen_bytes(self, level: int) -> float:
+        """Return about what the file of a level is going to take, after an analysis for it."""
+        bits = self.codec.begin_bits(self._frame, level, self._analysed, self.trace)
+        grid = latent_box(self.raster.width, self.raster.height)
+        self._segment_bytes = {
+            number: payload_bits(*bits[number], PATCH**2 * segment.area) / 8
+            for number, segment in segments(grid, grid)
+        }
+        return self.fixed_bytes + sum(self._segment_bytes.values())
+
     def encode(self, level: int) -> bytes:
         """Return the file of a level."""
         analysed = self._analysed or self.codec.analyse(self.raster, level, self.trace)
         budget = None
         if self._size and 0 < level < MAX_LEVEL:  # what is said of the ends is to be true
-            budget = Budget(*self._size, self._segments)
+            budget = Budget(*self._size, self._segment_bytes)
         data = self.codec.fill(self._frame, level, analysed, self.trace, budget)
         if budget:
-            self._segments = budget.spent_bytes
+            self._segment_bytes = budget.spent_bytes
         return data

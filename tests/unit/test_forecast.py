@@ -13,10 +13,22 @@ from typer.testing import CliRunner
 from export.__main__ import app
 from export.data import read_images
 from export.forecast import fit
+from vaecodec.bundle import PATCH
 from vaecodec.codec import Codec
-from vaecodec.forecast import LOG_BYTES_PER_PIXEL, PSNR_DB, QUALITIES, busyness, forecast
+from vaecodec.container import unpack
+from vaecodec.forecast import (
+    LOG_BYTES_PER_PIXEL,
+    PSNR_DB,
+    QUALITIES,
+    busyness,
+    forecast,
+    payload_bits,
+)
 from vaecodec.metrics import fidelity_db
 from vaecodec.raster import Raster, as_raster
+from vaecodec.rate import level_of_quality
+from vaecodec.segments import latent_box, segments
+from vaecodec.trace import Trace
 
 PORTRAIT = SAMPLES / "portrait.jpg"
 
@@ -38,6 +50,24 @@ def test_a_photograph_comes_to_what_was_expected():
         data = codec.encode(raster, quality=quality)
         assert math.log(len(data) / area) == pytest.approx(log_size, abs=0.4)
         assert fidelity_db(raster, codec.decode_raster(data)) == pytest.approx(psnr_db, abs=2.5)
+
+
+@pytest.mark.parametrize("quality", [45, 60, 80, 100])
+def test_the_first_pass_tells_what_all_will_take(quality: float):
+    (pixels,) = read_images([PORTRAIT], 1)
+    raster, codec = as_raster(pixels), Codec("base")
+    level, trace = level_of_quality(quality), Trace(estimates=False)
+    frame = codec.frame(raster, (), trace)
+    analysed = list(codec.analyse(raster, level, trace))
+    begun = codec.begin_bits(frame, level, analysed, trace)
+    payloads = unpack(codec.fill(frame, level, analysed, trace)).latents
+    grid = latent_box(raster.width, raster.height)
+    expected = (
+        payload_bits(*begun[number], PATCH**2 * segment.area)
+        for number, segment in segments(grid, grid)
+    )
+    assert len(payloads) > 1
+    assert 8 * sum(map(len, payloads)) == pytest.approx(sum(expected), rel=0.03)
 
 
 def test_all_kinds_of_images_have_a_forecast_that_rises(crops: list[np.ndarray]):
@@ -74,6 +104,7 @@ def test_a_fit_tells_what_its_images_came_to(tiny_bundle: Path, crops: list[np.n
     assert {name: table.shape for name, table in tables.items()} == {
         "LOG_BYTES_PER_PIXEL": (len(QUALITIES), 5),
         "PSNR_DB": (len(QUALITIES), 5),
+        "LATER_PASSES": (4,),
     }
 
     def psnr_db(raster: Raster) -> float:
@@ -92,3 +123,4 @@ def test_the_command_prints_the_tables(tiny_bundle: Path, tmp_path: Path):
     exec(run.output, printed)  # noqa: S102 - what is to be pasted into a module
     for name in ("LOG_BYTES_PER_PIXEL", "PSNR_DB"):
         assert np.array(printed[name]).shape == (len(QUALITIES), 5)
+    assert np.array(printed["LATER_PASSES"]).shape == (4,)

@@ -45,9 +45,13 @@ def codec() -> Codec:
 
 @pytest.fixture
 def work(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> Work:
+    return counted(codec, monkeypatch)
+
+
+def counted(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> Work:
     done = Work()
 
-    def counted(name: str, what: str) -> Callable[..., Any]:
+    def count(name: str, what: str) -> Callable[..., Any]:
         real = getattr(codec, name)
 
         def call(*args: Any) -> Any:
@@ -56,8 +60,8 @@ def work(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> Work:
 
         return call
 
-    monkeypatch.setattr(codec, "analyse", counted("analyse", "analyses"))
-    monkeypatch.setattr(codec, "fill", counted("fill", "encodings"))
+    monkeypatch.setattr(codec, "analyse", count("analyse", "analyses"))
+    monkeypatch.setattr(codec, "fill", count("fill", "encodings"))
     return done
 
 
@@ -107,6 +111,22 @@ def test_a_file_keeps_to_its_size(codec: Codec, work: Work, image: str, quality:
     assert codec.decode_raster(reached.data).mode == as_raster(picture).mode
     assert work.encodings <= ENCODINGS
     assert work.analyses <= search._SECANTS + 3
+
+
+@pytest.mark.parametrize("bits_per_pixel", [0.2, 0.4, 0.8, 1.6])
+@pytest.mark.parametrize("name", ["portrait.jpg", "forest-from-above.jpg"])
+def test_a_photograph_is_encoded_twice_at_most(
+    name: str, bits_per_pixel: float, monkeypatch: pytest.MonkeyPatch
+):
+    with Image.open(SAMPLES / name) as image:
+        picture = image.convert("RGB")
+    codec = Codec("base")
+    work = counted(codec, monkeypatch)
+    reached = encode_to(codec, picture, Target("bpp", bits_per_pixel))
+    wanted = bits_per_pixel * picture.width * picture.height / 8
+    assert (1 - SIZE_TOLERANCE) * wanted <= len(reached.data) <= wanted
+    assert work.analyses == 1
+    assert work.encodings <= 2
 
 
 def test_bits_per_pixel_are_a_size(codec: Codec):
