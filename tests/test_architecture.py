@@ -38,7 +38,15 @@ def module_name(path: Path) -> str:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_the_runtime_wing_imports_no_factory(path: Path):
     roots = {name.partition(".")[0] for name in imports(path, top_level_only=False)}
+    if path == PACKAGE / "gpu.py":  # which only who asks for a GPU loads
+        roots.discard("onnx")
     assert not roots & {"torch", "onnx", "export", "matplotlib", "accelerate"}
+
+
+def test_the_codec_loads_nothing_for_gpus():
+    code = "import sys, vaecodec.codec, vaecodec.transforms; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(run.stdout.split()) & {"onnx", "vaecodec.gpu"}
 
 
 def test_no_cycles():

@@ -22,14 +22,16 @@ from vaecodec.errors import ModelMismatchError
 from vaecodec.latents import LatentCoder
 from vaecodec.limits import DEFAULT_LIMITS, Limits
 from vaecodec.metadata import attach, from_chunks, to_chunks
-from vaecodec.raster import Raster, Samples, as_raster, from_array, from_planes, to_planes
+from vaecodec.raster import Raster, Samples, as_raster, from_array, from_planes
 from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
-from vaecodec.runtime import Network, load_onnxruntime, memory_errors, scalar_inputs
+from vaecodec.runtime import load_onnxruntime, memory_errors, scalar_inputs
 from vaecodec.segments import TILE_PIXELS, Box, latent_box, segments, tiles
 from vaecodec.trace import Trace
+from vaecodec.transforms import PixelTransforms, Transforms
 
 Analysed = tuple[Box, NDArray[np.float32]]
 """A tile, in latents, and its y ``(1, M, h, w)``."""
+_TRANSFORMS = {"cpu": Transforms, "cuda": PixelTransforms}
 _SAMPLE_TYPES = {8: np.uint8, 16: np.uint16}
 _AVERAGED_BYTES_PER_PIXEL = 8
 """What alpha takes for a preview: 16-bit samples, a copy with whole squares, one as float32."""
@@ -66,10 +68,9 @@ class Codec:
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else find_bundle(bundle)
         self.limits = limits
-        self._device, self._threads = device, threads
         load_onnxruntime(device)
         self._latents = LatentCoder(self.bundle, threads)
-        self._networks: dict[str, Network] = {}
+        self._transforms = _TRANSFORMS[device](self.bundle, device, threads)
 
     def encode(
         self,
@@ -191,7 +192,7 @@ class Codec:
                     inputs = {"y_hat": y_hat, **scalar_inputs(header.level)}
                     rows, columns = (PATCH // PREVIEW_SCALE * side for side in segment.shape)
                     expected = (np.float32, (1, 3, rows, columns))
-                    (x,) = self._network("preview")(inputs, expected, finite=False)
+                    (x,) = self._transforms.network("preview")(inputs, expected, finite=False)
                 place = segment.scaled(PATCH // PREVIEW_SCALE).within(Box(0, 0, *shape))
                 rows, columns = place.shape
                 target = out[place.top : place.bottom, place.left : place.right]
@@ -252,7 +253,7 @@ class Codec:
             budget: what the latents are to take, if rounding can do that.
         """
         header = replace(frame.header, level=level)
-        hyper = self._network("hyper")
+        hyper = self._transforms.network("hyper")
         latents: dict[int, bytes] = {}
         for index, part in _of_segments(frame, analysed):
             allowance = budget and budget.allow(index)
@@ -267,7 +268,7 @@ class Codec:
         self, frame: Container, level: int, analysed: Iterable[Analysed], trace: Trace
     ) -> dict[int, tuple[float, float]]:
         """Return the bits of each segment's hyper-latents, and of its first pass; see `fill`."""
-        hyper = self._network("hyper")
+        hyper = self._transforms.network("hyper")
         return {
             index: self._latents.begin_bits(hyper, part, level, trace)
             for index, part in _of_segments(frame, analysed)
@@ -279,13 +280,9 @@ class Codec:
         """Return y of a tile, ``(1, M, h, w)``."""
         seen = tile.grown(self.bundle.halo).within(grid)
         with trace.stage("image"):
-            planes = to_planes(raster.read(seen.scaled(PATCH).within(raster.box)))
-        with trace.stage("analysis"):
-            sides = (side // PATCH for side in planes.shape[2:])
-            expected = (np.float32, (1, self.bundle.latent_channels, *sides))
-            (y,) = self._network("encoder")({"x": planes, **scalar_inputs(level)}, expected)
-        rows, columns = tile.slices(seen)
-        return y[:, :, rows, columns]
+            samples = raster.read(seen.scaled(PATCH).within(raster.box))
+        y = self._transforms.analyse(samples, level, trace)
+        return y[:, :, *tile.slices(seen)]
 
     def _decode(
         self, data: bytes | memoryview, region: Box | None, strip: Collection[str], trace: Trace
@@ -344,15 +341,10 @@ class Codec:
                 shared = segment.within(seen)
                 to, of = shared.slices(seen), shared.slices(segment)
                 y_hat[:, :, *to] = decoded[number][:, :, *of]
-            with trace.stage("synthesis"):
-                inputs = {"y_hat": y_hat, **scalar_inputs(header.level)}
-                # Latents that no image has may lead anywhere, which is no fault of the graph.
-                expected = (np.float32, (1, 3, *seen.scaled(PATCH).shape))
-                (x_hat,) = self._network("decoder")(inputs, expected, finite=False)
-            with trace.stage("image"):
-                shared = tile.scaled(PATCH).within(wanted)
-                planes = x_hat[0][:, *shared.slices(seen.scaled(PATCH))]
-                from_planes(planes, out[*shared.slices(wanted)][:, :, : header.mode.colours])
+            shared = tile.scaled(PATCH).within(wanted)
+            window = shared.slices(seen.scaled(PATCH))
+            colours = out[*shared.slices(wanted)][:, :, : header.mode.colours]
+            self._transforms.synthesise(y_hat, header.level, window, colours, trace)
 
     def _check_memory(self, image_bytes: int, kept_bytes: int = 0) -> None:
         """Hold what an image is going to take against the limit, by an estimate.
@@ -361,12 +353,6 @@ class Codec:
         """
         tile_bytes = TILE_PIXELS * _TILE_BYTES_PER_PIXEL
         self.limits.check_memory_bytes(3 * image_bytes + tile_bytes + kept_bytes)
-
-    def _network(self, name: str) -> Network:
-        if name not in self._networks:
-            model = self.bundle.read(f"{name}.onnx")
-            self._networks[name] = Network(model, self._device, self._threads)
-        return self._networks[name]
 
 
 def _of_segments(

@@ -56,7 +56,7 @@ _MODES = {
 }
 _METADATA = ("icc_profile", "exif", "xmp", "dpi")  # in the order of `Metadata`
 _BLOCK_BYTES = 2**20
-_LOADING = Lock()
+_OPENING = Lock()
 
 
 class UnreadableFileError(FormatError, OSError):
@@ -171,30 +171,27 @@ def _pillow_errors() -> Generator[None]:
         raise OversizedFileError(error.what, error.value, error.limit) from error
 
 
-def _loaded(bundle: Bundle, *networks: str) -> Codec:
-    """Return the package's shared codec of a bundle, these networks of it loaded.
+def _shared(bundle: Bundle) -> Codec:
+    """Return the package's shared codec of a bundle.
 
-    One thread at a time, as each that finds a codec or a network missing would load its own.
+    One thread at a time, as each that finds none would make its own.
     """
-    with _LOADING:
-        codec = _codec(bundle.path)
-        for name in networks:
-            codec._network(name)  # pyright: ignore[reportPrivateUsage]
-        return codec
+    with _OPENING:
+        return _codec(bundle.path)
 
 
 def _decoded(data: bytes, scale: int) -> Image.Image:
     bundle = find_by_id(read_header(data).model_id)
     if scale == 1:
-        return _loaded(bundle, "decoder").decode_raster(data).to_pillow()
-    return _loaded(bundle, "preview").preview(data).to_pillow()
+        return _shared(bundle).decode_raster(data).to_pillow()
+    return _shared(bundle).preview(data).to_pillow()
 
 
 def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     options: dict[str, Any] = cast("Any", im).encoderinfo
     quality = options.get("quality")
     image = _as_written(im, {name: options[name] for name in _METADATA if name in options})
-    codec = _loaded(find_bundle(options.get("bundle") or "base"), "encoder", "hyper")
+    codec = _shared(find_bundle(options.get("bundle") or "base"))
     fp.write(codec.encode(image, quality=DEFAULT_QUALITY if quality is None else float(quality)))
 
 

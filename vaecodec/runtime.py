@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
@@ -17,6 +18,15 @@ from vaecodec.errors import InsufficientMemoryError, ModelError, RuntimeUnavaila
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 DEVICES = tuple(PROVIDERS)
+_OPTIONS = {
+    "cpu": {},
+    # By default every algorithm is timed for every new shape, which takes longer than an image, and
+    # memory is taken in doubling blocks, which several processes on one GPU have no room for.
+    "cuda": {
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+    },
+}
 
 Tensor = NDArray[Any]
 Expected = tuple[type[np.generic], tuple[int | None, ...]]
@@ -58,7 +68,8 @@ class Network:
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            session = ort.InferenceSession(model, options, providers=[PROVIDERS[device]])
+            providers = [(PROVIDERS[device], _OPTIONS[device])]
+            session = ort.InferenceSession(model, options, providers=providers)
         except Exception as error:
             raise ModelError(f"ONNX Runtime cannot load a graph of the bundle: {error}") from error
         if session.get_providers()[0] != PROVIDERS[device]:
@@ -68,6 +79,8 @@ class Network:
             )
         self._session = session
         self._inputs: set[str] = {value.name for value in session.get_inputs()}
+        self._outputs: list[str] = [value.name for value in session.get_outputs()]
+        self._bound_to = device if device != "cpu" else None
 
     def __call__(
         self, inputs: Mapping[str, Tensor], *expected: Expected, finite: bool = True
@@ -84,13 +97,25 @@ class Network:
         """
         fed = {name: value for name, value in inputs.items() if name in self._inputs}
         try:
-            outputs = self._session.run(None, fed)
+            outputs = self._run(fed)
         except Exception as error:  # whose classes are private to ONNX Runtime
             if isinstance(error, MemoryError) or "alloc" in str(error):
                 raise MemoryError from error
             raise ModelError(f"a graph of the bundle failed: {error}") from error
         _check_outputs(outputs, expected, finite=finite)
         return outputs
+
+    def _run(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return the outputs, each copied once to the device or from it."""
+        if self._bound_to is None:
+            return self._session.run(None, inputs)
+        binding = self._session.io_binding()
+        for name, value in inputs.items():
+            binding.bind_cpu_input(name, value)
+        for name in self._outputs:
+            binding.bind_output(name, self._bound_to)
+        self._session.run_with_iobinding(binding)
+        return binding.copy_outputs_to_cpu()
 
 
 @contextmanager
@@ -162,7 +187,18 @@ def load_onnxruntime(device: str) -> Any:
             f"the installed ONNX Runtime has no support for the device {device}",
             f"pip uninstall onnxruntime && pip install 'vaecodec[{device}]'",
         )
+    if device == "cuda":
+        _prepare_cuda(ort)
     return ort
+
+
+@cache
+def _prepare_cuda(ort: Any) -> None:
+    """Load the libraries of CUDA that pip installed, which the system's loader does not find."""
+    # What does not load is said by the session that does not start, and in one line.
+    ort.set_default_logger_severity(4)
+    with redirect_stdout(io.StringIO()):  # where it prints, and where data may go
+        ort.preload_dlls()
 
 
 @cache

@@ -237,7 +237,9 @@ def test_too_little_memory_is_said_so(codec: Codec, monkeypatch: pytest.MonkeyPa
     for fails in (numpy_fails, onnxruntime_fails):
         broken = Codec(codec.bundle)
         broken.decode(data)
-        monkeypatch.setattr(broken._networks["decoder"], "_session", type("S", (), {"run": fails}))
+        monkeypatch.setattr(
+            broken._transforms.network("decoder"), "_session", type("S", (), {"run": fails})
+        )
         with pytest.raises(InsufficientMemoryError, match="memory"):
             broken.decode(data)
 

@@ -23,6 +23,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, UnidentifiedImag
 
 import vaecodec
 import vaecodec.codec
+import vaecodec.transforms
 from vaecodec import pillow_plugin
 from vaecodec.bundle import find_bundle
 from vaecodec.codec import Codec
@@ -709,7 +710,7 @@ def test_many_threads_share_one_codec_and_get_the_right_pixels(monkeypatch: pyte
         return Network(model, *arguments)
 
     count, barrier = 8, threading.Barrier(8)
-    monkeypatch.setattr(vaecodec.codec, "Network", counted)
+    monkeypatch.setattr(vaecodec.transforms, "Network", counted)
     vaecodec._codec.cache_clear()
 
     def work(number: int) -> bool:

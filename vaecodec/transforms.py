@@ -1,0 +1,139 @@
+"""The transforms of a bundle on a device: samples to y, and y_hat to samples."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecodec.bundle import PATCH, Bundle
+from vaecodec.container import Mode
+from vaecodec.errors import RuntimeUnavailableError
+from vaecodec.raster import Samples, from_planes, to_planes
+from vaecodec.runtime import Network, scalar_inputs
+from vaecodec.trace import Trace
+
+Window = tuple[slice, slice]
+"""Rows and columns of an array of pixels."""
+
+
+class Transforms:
+    """Float networks of one bundle, each loaded when it is first needed."""
+
+    def __init__(self, bundle: Bundle, device: str = "cpu", threads: int | None = None) -> None:
+        """Set up; see `Network` for the arguments."""
+        self.bundle = bundle
+        self._device, self._threads = device, threads
+        self._networks: dict[str, Network] = {}
+        self._loading = threading.Lock()
+
+    def network(self, name: str) -> Network:
+        """Return the network of a graph of the bundle.
+
+        Raises:
+            RuntimeUnavailableError: what the device needs is not installed.
+            ModelError: the graph is missing, damaged or not valid.
+        """
+        with self._loading:
+            if name not in self._networks:
+                self._networks[name] = Network(self._graph(name), self._device, self._threads)
+            return self._networks[name]
+
+    def analyse(self, samples: Samples, level: int, trace: Trace) -> NDArray[np.float32]:
+        """Return y, ``(1, M, h, w)``, of samples as `Raster.read` gives them."""
+        with trace.stage("image"):
+            planes = to_planes(samples)
+        with trace.stage("analysis"):
+            (y,) = self.network("encoder")(
+                {"x": planes, **scalar_inputs(level)}, self._of_y(*planes.shape[2:])
+            )
+        return y
+
+    def synthesise(
+        self, y_hat: NDArray[np.float32], level: int, window: Window, out: Samples, trace: Trace
+    ) -> None:
+        """Write what y_hat, ``(1, M, h, w)``, decodes to.
+
+        Args:
+            y_hat: latents.
+            level: 0 to 63 * 256.
+            window: of the ``(16h, 16w)`` pixels, those that are wanted.
+            out: where to: ``(*window, 1 or 3)`` uint8 or uint16; grey is the mean of the colours.
+            trace: gets times.
+        """
+        with trace.stage("synthesis"):
+            rows, columns = (PATCH * side for side in y_hat.shape[2:])
+            # Latents that no image has may lead anywhere, which is no fault of the graph.
+            (x_hat,) = self.network("decoder")(
+                {"y_hat": y_hat, **scalar_inputs(level)},
+                (np.float32, (1, 3, rows, columns)),
+                finite=False,
+            )
+        with trace.stage("image"):
+            from_planes(x_hat[0][:, *window], out)
+
+    def _graph(self, name: str) -> bytes:
+        return self.bundle.read(f"{name}.onnx")
+
+    def _of_y(self, height: int, width: int) -> tuple[type[np.float32], tuple[int, ...]]:
+        return np.float32, (1, self.bundle.latent_channels, height // PATCH, width // PATCH)
+
+
+class PixelTransforms(Transforms):
+    """The same, as a GPU runs them best; see `vaecodec.gpu`."""
+
+    def analyse(self, samples: Samples, level: int, trace: Trace) -> NDArray[np.float32]:
+        """Return what `Transforms.analyse` does, within the error of float16 where that is used."""
+        with trace.stage("image"):
+            pixels = _to_pixels(samples)
+        with trace.stage("analysis"):
+            (y,) = self.network(f"encoder:{pixels.dtype}")(
+                {"pixels": pixels, **scalar_inputs(level)}, self._of_y(*pixels.shape[:2])
+            )
+        return y
+
+    def synthesise(
+        self, y_hat: NDArray[np.float32], level: int, window: Window, out: Samples, trace: Trace
+    ) -> None:
+        """Write what `Transforms.synthesise` does, within the error of float16."""
+        with trace.stage("synthesis"):
+            rows, columns = (PATCH * side for side in y_hat.shape[2:])
+            kind = cast("Any", out.dtype.type)
+            (pixels,) = self.network(f"decoder:{out.dtype}")(
+                {"y_hat": y_hat, **scalar_inputs(level)}, (kind, (rows, columns, 3))
+            )
+        with trace.stage("image"):
+            wanted = pixels[window]
+            if out.shape[2] == 1:
+                wanted = np.rint(wanted.mean(axis=2, keepdims=True))
+            out[...] = wanted
+
+    def _graph(self, name: str) -> bytes:
+        name, _, kind = name.partition(":")
+        model = super()._graph(name)
+        if not kind:
+            return model
+        try:
+            from vaecodec import gpu
+        except ImportError as error:
+            raise RuntimeUnavailableError(
+                "the package onnx is not installed, which prepares graphs for a GPU",
+                "pip install 'vaecodec[cuda]'",
+            ) from error
+        rewritten = {"encoder": gpu.encoder_of_pixels, "decoder": gpu.decoder_of_pixels}[name]
+        return rewritten(model, {"uint8": np.uint8, "uint16": np.uint16}[kind])
+
+
+def _to_pixels(samples: Samples) -> Samples:
+    """Return samples as pixels ``(h, w, 3)``, padded as `to_planes` does, hidden ones filled."""
+    height, width, channels = samples.shape
+    if Mode(channels).has_alpha:
+        planes = to_planes(samples)[0]
+        pixels = np.empty((*planes.shape[1:], 3), samples.dtype)
+        from_planes(planes, pixels)
+        return pixels
+    edges = ((0, -height % PATCH), (0, -width % PATCH), (0, 0))
+    padded = np.pad(samples, edges, mode="edge")
+    return np.ascontiguousarray(np.broadcast_to(padded, (*padded.shape[:2], 3)))
