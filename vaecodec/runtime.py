@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import re
+import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from functools import cache
@@ -194,7 +196,18 @@ def load_onnxruntime(device: str) -> Any:
 
 @cache
 def _prepare_cuda(ort: Any) -> None:
-    """Load the libraries of CUDA that pip installed, which the system's loader does not find."""
+    """Load the libraries of CUDA that pip installed, which the system's loader does not find.
+
+    Raises:
+        RuntimeUnavailableError: there is no driver, which pip does not install.
+    """
+    driver = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(driver)
+    except OSError as error:
+        raise RuntimeUnavailableError(
+            f"the device cuda was asked for, and NVIDIA's driver is not installed: no {driver}"
+        ) from error
     # What does not load is said by the session that does not start, and in one line.
     ort.set_default_logger_severity(4)
     with redirect_stdout(io.StringIO()):  # where it prints, and where data may go

@@ -17,9 +17,9 @@ from export.ceiling import convolutions
 from vaecodec import bench
 from vaecodec.bench.folder import check_plain
 from vaecodec.bench.method import describe_machine, method_section
+from vaecodec.bench.mosaic import mosaic, sides
 from vaecodec.bench.peers import PEERS
 from vaecodec.bench.text import text_table
-from vaecodec.bench.timing import _mosaic
 from vaecodec.bundle import MANIFEST, find_bundle
 from vaecodec.codec import Codec
 from vaecodec.errors import ImageError, InputError, ModelError
@@ -223,11 +223,11 @@ def test_measure_what_has_alpha(tmp_path: Path, kind: type):
 def test_the_image_for_speed_is_of_8_bits_and_opaque(tmp_path: Path):
     samples = np.random.default_rng(5).integers(0, 65_536, (20, 30, 4), np.uint16)
     (tmp_path / "deep.png").write_bytes(write_image(from_array(samples), ".png"))
-    mosaic = _mosaic(bench.find_images(tmp_path), 0.0006)
-    assert mosaic.bit_depth == 8
-    width = min(30, mosaic.width)
+    made = mosaic(bench.find_images(tmp_path), *sides(0.0006))
+    assert made.bit_depth == 8
+    width = min(30, made.width)
     np.testing.assert_array_equal(
-        mosaic.read()[:20, :width], (samples[: mosaic.height, :width, :3] >> 8)
+        made.read()[:20, :width], (samples[: made.height, :width, :3] >> 8)
     )
 
 
@@ -246,7 +246,9 @@ def test_means_are_per_image():
 
 def test_speed(folder: Path, tiny_bundle: Path):
     bundle = find_bundle(tiny_bundle)
-    found = bench.speed(bundle, "cpu", bench.find_images(folder), (0.003, 0.3), 70, repeats=2)
+    found = bench.speed(
+        bundle, "cpu", bench.find_images(folder), (0.003, 0.3), 70, repeats=2, with_throughput=False
+    )
     assert (found.device, found.quality) == ("cpu", 70)
     small, large = found.sizes
     assert (small.width, small.height, large.width, large.height) == (63, 48, 632, 475)
@@ -260,11 +262,42 @@ def test_speed(folder: Path, tiny_bundle: Path):
     assert {"read", "prior", "entropy", "synthesis", "write"} <= set(small.decode.stages)
 
 
+def test_throughput(folder: Path, tiny_bundle: Path):
+    found = bench.throughput(
+        find_bundle(tiny_bundle),
+        "cpu",
+        bench.find_images(folder),
+        size=(90, 70),
+        processes=2,
+        seconds=0.2,
+    )
+    assert (found.width, found.height, found.processes) == (90, 70, 2)
+    assert 0.001 < found.encode < 100
+    assert 0.001 < found.decode < 100
+
+
+def test_no_process_waits_for_one_that_failed(folder: Path, tiny_bundle: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
+    bundle = find_bundle(copy)
+    (copy / "context_2.onnx").write_bytes(b"")
+    with pytest.raises(ModelError):
+        bench.throughput(
+            bundle, "cpu", bench.find_images(folder), size=(90, 70), processes=2, seconds=0.2
+        )
+
+
 def test_a_manifest_that_tells_no_cost(folder: Path, tiny_bundle: Path, tmp_path: Path):
     copy = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
     manifest = json.loads((copy / MANIFEST).read_text("utf-8"))
     (copy / MANIFEST).write_text(json.dumps(manifest | {"kmac_per_pixel": None}), "utf-8")
-    found = bench.speed(find_bundle(copy), "cpu", bench.find_images(folder), (0.003,), repeats=1)
+    found = bench.speed(
+        find_bundle(copy),
+        "cpu",
+        bench.find_images(folder),
+        (0.003,),
+        repeats=1,
+        with_throughput=False,
+    )
     assert found.sizes[0].encode.ceiling_share is None
 
 
@@ -275,12 +308,12 @@ def test_the_graph_of_the_ceiling_is_what_the_factory_makes():
 
 def test_the_image_for_speed_is_tiled_without_gaps(folder: Path):
     paths = bench.find_images(folder)
-    mosaic = _mosaic(paths, 0.003).read()
+    made = mosaic(paths, *sides(0.003)).read()
     corners = [bench.load_image(path).rgb()[:20, :20] for path in paths]
-    np.testing.assert_array_equal(mosaic[:20, :20], corners[0])
-    np.testing.assert_array_equal(mosaic[:20, 20:40], corners[1])
-    np.testing.assert_array_equal(mosaic[40:48, 60:63], corners[1][:8, :3])
-    enough = _mosaic(paths, 0.0006).read()  # one image does
+    np.testing.assert_array_equal(made[:20, :20], corners[0])
+    np.testing.assert_array_equal(made[:20, 20:40], corners[1])
+    np.testing.assert_array_equal(made[40:48, 60:63], corners[1][:8, :3])
+    enough = mosaic(paths, *sides(0.0006)).read()  # one image does
     first = bench.load_image(paths[0]).rgb()
     np.testing.assert_array_equal(enough[:20], first[:20, : enough.shape[1]])
 
@@ -289,8 +322,8 @@ def test_the_image_for_speed_is_not_made_of_icons(folder: Path):
     rng = np.random.default_rng(6)
     Image.fromarray(rng.integers(0, 256, (256, 300, 3), np.uint8)).save(folder / "photo.png")
     paths = bench.find_images(folder)
-    mosaic = _mosaic(paths, 0.1).read()
-    np.testing.assert_array_equal(mosaic[:256, :300], bench.load_image(paths[-1]).rgb())
+    made = mosaic(paths, *sides(0.1)).read()
+    np.testing.assert_array_equal(made[:256, :300], bench.load_image(paths[-1]).rgb())
 
 
 @pytest.mark.parametrize(
@@ -382,8 +415,9 @@ def test_the_table_of_speed():
     )
     decode = bench.Timing(1.5, 0.6, 0.3, {"read": 0.1, "synthesis": 0.2, "write": 0.2})
     row = bench.SizeRow(1000, 800, 10, encode, decode)
-    timed = replace(make_report(), speed=bench.Speed("cpu", 50, 80.25e9, (row,)))
-    lines = text_table(timed).splitlines()[-5:]
+    whole = bench.Throughput(1920, 1080, 16, 1, 70.5, 123.0)
+    timed = replace(make_report(), speed=bench.Speed("cpu", 50, 80.25e9, (row,), whole))
+    *lines, last = text_table(timed).splitlines()[-6:]
     assert lines[0].endswith("convolutions reach 80.2 GMAC/s here")
     titles, figures = (line.split() for line in lines[1:3])
     assert dict(zip(titles[1:], figures[1:], strict=True)) == {
@@ -401,6 +435,8 @@ def test_the_table_of_speed():
         "peak_MB": "210",
     }
     assert lines[4].split()[-2:] == ["-", "-"]
+    assert "16 at a time" in last
+    assert last.endswith("70.50 MP/s encoded, 123.00 decoded")
     assert "1000x800 in 0.400 and 0.300 s" in method_section(timed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import ctypes
 import sys
 from typing import Any
 
@@ -164,7 +165,10 @@ def test_bound_inputs_and_outputs_are_those_of_a_run(bundle: Bundle):
         np.testing.assert_array_equal(one, other)
 
 
-def test_cuda_is_prepared_without_a_word(capsys: pytest.CaptureFixture[str]):
+def test_cuda_is_prepared_without_a_word(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: name)
     prepared: list[object] = []
 
     class Runtime:
@@ -177,6 +181,15 @@ def test_cuda_is_prepared_without_a_word(capsys: pytest.CaptureFixture[str]):
             sys.stdout.write("Failed to load libcudnn.so.9")
             prepared.append("dlls")
 
-    runtime._prepare_cuda(Runtime)
+    runtime._prepare_cuda(Runtime())
     assert prepared == [4, "dlls"]
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch):
+    def fails(name: str) -> object:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", fails)
+    with pytest.raises(RuntimeUnavailableError, match="driver is not installed: no libcuda"):
+        runtime._prepare_cuda(object())

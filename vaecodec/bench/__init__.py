@@ -5,6 +5,7 @@
     results     rows and the report           means       of rows, and their curves
     gains       BD-rate against the others    timing      every stage, size by size
     bits        what each place costs         views       crops at equal file size
+    throughput  of the whole machine          mosaic      photographs of any size
     text plot   for terminals and papers      html        one page, made of series, chart,
     sheet                                                 sights, method, markup, pictures
 
@@ -33,8 +34,10 @@ from vaecodec.bench.results import (
     SizeRow,
     Skipped,
     Speed,
+    Throughput,
     Timing,
 )
+from vaecodec.bench.throughput import throughput
 from vaecodec.bench.timing import speed
 
 __all__ = [
@@ -51,6 +54,7 @@ __all__ = [
     "SizeRow",
     "Skipped",
     "Speed",
+    "Throughput",
     "Timing",
     "compare_peers",
     "curve_of",
@@ -62,4 +66,5 @@ __all__ = [
     "speed",
     "summarise",
     "summarise_peers",
+    "throughput",
 ]

@@ -227,6 +227,27 @@ class SizeRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Throughput:
+    """What several processes code at a time, in memory.
+
+    Attributes:
+        width: Of every image, in pixels.
+        height: In pixels.
+        processes: How many.
+        threads: Of each.
+        encode: Megapixels per second of all together.
+        decode: The same.
+    """
+
+    width: int
+    height: int
+    processes: int
+    threads: int
+    encode: float
+    decode: float
+
+
+@dataclass(frozen=True, slots=True)
 class Speed:
     """What both directions take, size by size, and what this machine could do.
 
@@ -236,12 +257,14 @@ class Speed:
         convolution_rate: Multiply-accumulates per second of dense 3x3 convolutions in float32, by
             the same runtime in the same run.
         sizes: In the order asked for.
+        throughput: Of the whole machine, where it was asked for.
     """
 
     device: str
     quality: float
     convolution_rate: float
     sizes: tuple[SizeRow, ...]
+    throughput: Throughput | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,13 @@ def speed_table(speed: Speed) -> Iterable[str]:
                 f"{'-' if peak is None else f'{peak / 1e6:.0f}':>7}"
             )
 
+    if speed.throughput:
+        whole = speed.throughput
+        yield (
+            f"{whole.width:>5}x{whole.height:<5} {whole.processes} at a time, each in a process of "
+            f"{whole.threads} threads: {whole.encode:.2f} MP/s encoded, {whole.decode:.2f} decoded"
+        )
+
 
 def speed_line(speed: Speed) -> str:
     """Return what both directions take in memory, in a line."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import multiprocessing
 import statistics
@@ -18,14 +17,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vaecodec.bench.folder import load_image
+from vaecodec.bench.mosaic import mosaic, sides
 from vaecodec.bench.results import TRANSFORMS, SizeRow, Speed, Timing
+from vaecodec.bench.throughput import throughput
 from vaecodec.bundle import Bundle
 from vaecodec.codec import Codec
 from vaecodec.image import read_image
-from vaecodec.raster import Raster, from_array
+from vaecodec.raster import Raster
 from vaecodec.rate import DEFAULT_QUALITY
 from vaecodec.runtime import Network
 from vaecodec.trace import Trace
@@ -35,8 +34,6 @@ SIZES = (0.4, 1.0, 4.0, 24.0)
 _LEAST_REPEATS, _MOST_REPEATS = 3, 10
 _MEGAPIXELS_TO_CODE = 12
 """A size is repeated until about so much is coded, within those limits."""
-_ASPECT = 4 / 3
-_LEAST_SIDE = 256
 _PNG_LEVEL = 1
 
 # convolution.onnx, which `python -m export ceiling` makes: dense 3x3 convolutions in a chain.
@@ -55,6 +52,8 @@ def speed(
     sizes: Sequence[float] = SIZES,
     quality: float = DEFAULT_QUALITY,
     repeats: int | None = None,
+    *,
+    with_throughput: bool = True,
 ) -> Speed:
     """Time both directions on images of several sizes, tiled from the given ones.
 
@@ -67,6 +66,7 @@ def speed(
         sizes: In millions of pixels.
         quality: 0 to 100.
         repeats: Runs of each, after the first; fewer for larger images, if not given.
+        with_throughput: Whether to measure several processes at a time, too.
 
     Raises:
         VaecodecError: If an image cannot be used, or the device.
@@ -82,12 +82,14 @@ def speed(
                 min(max(_MEGAPIXELS_TO_CODE / size, _LEAST_REPEATS), _MOST_REPEATS)
             )
             work = _Work(bundle.path, device, quality, runs, Path(folder))
-            image = _mosaic(paths, size)
+            image = mosaic(paths, *sides(size))
             work.source.write_bytes(_png(image))
             timings = [_alone(direction, work) for direction in (_encode, _decode)]
             rows.append(SizeRow(image.width, image.height, runs, *timings))
     rate = max(rates)
-    return Speed(device, quality, rate, tuple(_with_shares(row, bundle, rate) for row in rows))
+    whole = throughput(bundle, device, paths, quality) if with_throughput else None
+    sized = tuple(_with_shares(row, bundle, rate) for row in rows)
+    return Speed(device, quality, rate, sized, whole)
 
 
 def convolution_rate(device: str) -> float:
@@ -245,26 +247,3 @@ def _png(image: Raster) -> bytes:
     buffer = io.BytesIO()
     image.to_pillow().save(buffer, "PNG", compress_level=_PNG_LEVEL)
     return buffer.getvalue()
-
-
-def _mosaic(paths: Sequence[Path], megapixels: float) -> Raster:
-    """Return an 8-bit RGB image of a size, filled with corners of as many images as that takes."""
-    width = max(1, round(math.sqrt(megapixels * 1e6 * _ASPECT)))
-    height = max(1, round(megapixels * 1e6 / width))
-    tiles: list[NDArray[np.uint8]] = []
-    area = 0
-    for path in paths:
-        tiles.append(load_image(path).rgb())
-        area += tiles[-1].shape[0] * tiles[-1].shape[1]
-        if area >= width * height:
-            break
-    # The smallest sets the step: icons among photographs would make corners of a few pixels.
-    tiles = [tile for tile in tiles if min(tile.shape[:2]) >= _LEAST_SIDE] or tiles
-    step_y, step_x = (min(tile.shape[axis] for tile in tiles) for axis in (0, 1))
-    mosaic = np.empty((height, width, 3), np.uint8)
-    supply = itertools.cycle(tiles)
-    for top in range(0, height, step_y):
-        for left in range(0, width, step_x):
-            place = mosaic[top : top + step_y, left : left + step_x]
-            place[...] = next(supply)[: place.shape[0], : place.shape[1]]
-    return from_array(mosaic)
