@@ -69,7 +69,7 @@ class Codec:
         self.bundle = bundle if isinstance(bundle, Bundle) else find_bundle(bundle)
         self.limits = limits
         load_onnxruntime(device)
-        self._latents = LatentCoder(self.bundle, threads)
+        self._latents = LatentCoder(self.bundle, threads, device)
         self._transforms = _TRANSFORMS[device](self.bundle, device, threads)
 
     def encode(

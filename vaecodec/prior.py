@@ -31,12 +31,12 @@ KNOWN_ANSWER_SIDE = 64
 class Prior:
     """Hyper-synthesis and context passes of one bundle."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        """Load the graphs, on the CPU; see `Network` for the errors."""
+    def __init__(self, bundle: Bundle, threads: int | None = None, device: str = "cpu") -> None:
+        """Load the graphs; see `Network` for the arguments and errors."""
         self._bundle = bundle
-        self._features = Network(bundle.read("prior.onnx"), threads=threads)
+        self._features = Network(bundle.read("prior.onnx"), device, threads)
         self._passes = [
-            Network(bundle.read(f"context_{index}.onnx"), threads=threads)
+            Network(bundle.read(f"context_{index}.onnx"), device, threads)
             for index in range(PASSES)
         ]
 

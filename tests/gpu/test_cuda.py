@@ -12,6 +12,7 @@ from support import SAMPLES
 
 from vaecodec.bundle import HYPER_STRIDE, PASSES, Bundle, find_bundle
 from vaecodec.codec import Codec
+from vaecodec.container import unpack
 from vaecodec.errors import VaecodecError
 from vaecodec.runtime import scalar_inputs
 
@@ -71,6 +72,37 @@ def test_the_exact_graphs_give_the_same_bits(bundle: Bundle, shape: tuple[int, i
             np.testing.assert_array_equal(one, other)
         if name == "prior.onnx":
             inputs["features"] = expected[0]
+
+
+def test_the_prior_of_the_device_is_used_to_read(photograph: np.ndarray):
+    codec = Codec("base", "cuda")
+    prior = codec._latents._device_prior
+    assert prior is not None
+    calls: list[object] = []
+    read = prior.read
+
+    def counted(*arguments: Any) -> Any:
+        y_hat = read(*arguments)
+        calls.append(y_hat)
+        return y_hat
+
+    prior.read = counted
+    data = Codec("base").encode(photograph)
+    codec.decode(data)
+    assert len(calls) == len(unpack(data).latents)  # which it has read to the end: none failed
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_other_modes_are_the_same_image(photograph: np.ndarray, mode: str, deep: bool):
+    samples = np.atleast_3d(np.asarray(Image.fromarray(photograph).convert(mode)))
+    if deep:
+        samples = samples.astype(np.uint16) * 257
+    data = Codec("base", "cuda").encode(samples)
+    one, other = (
+        Codec("base", device).decode_raster(data).read().astype(int) for device in ("cpu", "cuda")
+    )
+    assert np.abs(one - other).max() <= (4 * 257 if deep else 4)
 
 
 @pytest.mark.parametrize("quality", QUALITIES)

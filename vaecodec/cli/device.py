@@ -81,9 +81,12 @@ def tell_setup(bundle: Bundle, device: str, verbosity: int, threads: int | None 
 
     version = load_onnxruntime(device).__version__
     note(f"  bundle {bundle.name} {bundle.version}, {bundle.model_id.hex()}, in {bundle.path}")
+    prior = PROVIDERS["cpu"]
+    if device != "cpu":
+        prior += f" (to read, on {PROVIDERS[device]} where that is exact)"
     note(
-        f"  ONNX Runtime {version}, transforms on {PROVIDERS[device]}, prior on "
-        f"{PROVIDERS['cpu']}, threads: {threads or f'as many as cores ({os.cpu_count()})'}"
+        f"  ONNX Runtime {version}, transforms on {PROVIDERS[device]}, prior on {prior}, "
+        f"threads: {threads or f'as many as cores ({os.cpu_count()})'}"
     )
 
 
