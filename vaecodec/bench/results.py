@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from vaecodec.curves import Comparison
@@ -195,8 +195,10 @@ class Timing:
         file_s: From file to file; images are PNG files, of compression level 1 where written.
         memory_s: From an image in memory to bytes, or from bytes to an array in memory.
         stages: Seconds by stage: "read" and "write" of files, those of `Trace`, and the "rest".
-        ceiling_share: What the transform reaches of `Speed.convolution_rate`, 0 to 1.
+        ceiling_share: What the transform reaches of `Speed.convolution_rate`, 0 to 1: both in their
+            fastest run, so that what else the machine does counts for neither.
         peak_bytes: Memory of the process at its peak, where the system tells.
+        fastest: Seconds of each stage, the least of all runs.
     """
 
     cold_s: float
@@ -205,6 +207,7 @@ class Timing:
     stages: dict[str, float]
     ceiling_share: float | None = None
     peak_bytes: int | None = None
+    fastest: dict[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,11 +202,16 @@ def _time(
         cold_s=cold_s,
         file_s=statistics.median(run.file_s for run in runs),
         memory_s=statistics.median(run.memory_s for run in runs),
-        stages={
-            stage: statistics.median(run.stages[stage] for run in runs) for stage in runs[0].stages
-        },
+        stages=_each_stage(statistics.median, runs),
         peak_bytes=_peak_bytes(),
+        fastest=_each_stage(min, runs),
     )
+
+
+def _each_stage(
+    statistic: Callable[[list[float]], float], runs: Sequence[_Run]
+) -> dict[str, float]:
+    return {stage: statistic([run.stages[stage] for run in runs]) for stage in runs[0].stages}
 
 
 class _Clock:
@@ -229,7 +234,7 @@ def _with_shares(row: SizeRow, bundle: Bundle, rate: float) -> SizeRow:
         timing: Timing = getattr(row, direction)
         if stage in cost:
             macs = 1000 * cost[stage] * row.width * row.height
-            timing = replace(timing, ceiling_share=macs / timing.stages[stage] / rate)
+            timing = replace(timing, ceiling_share=macs / timing.fastest[stage] / rate)
         timings[direction] = timing
     return replace(row, **timings)
 
