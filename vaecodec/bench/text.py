@@ -79,8 +79,8 @@ def _comparisons(found: Sequence[Comparison], titles: Mapping[str, str]) -> Iter
 def speed_table(speed: Speed) -> Iterable[str]:
     """Yield what both directions take, a line for each size."""
     yield (
-        f"Speed on {speed.device} at quality {speed.quality:g}, medians in milliseconds, ceiling of "
-        f"the fastest; {_ceiling(speed)}"
+        f"Speed on {speed.device} at quality {speed.quality:g}, medians in milliseconds, ceiling "
+        f"of the fastest; {_ceiling(speed)}"
     )
     for direction, transform in TRANSFORMS.items():
         yield (
