@@ -6,10 +6,9 @@ import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Barrier
-
-import numpy as np
 
 from vaecodec.batch import cores
 from vaecodec.bench.mosaic import mosaic
@@ -56,13 +55,13 @@ def throughput(
     count = processes or cores()
     threads = max(1, cores() // count)
     samples = mosaic(paths, *size).read()
+    work = _Work(bundle.path, device, threads, samples, quality, seconds)
     context = multiprocessing.get_context("spawn")
     rates: list[float] = []
     with context.Manager() as manager, ProcessPoolExecutor(count, mp_context=context) as pool:
         for run in (_encode, _decode):
             start = manager.Barrier(count)
-            arguments = (bundle.path, device, threads, samples, quality, seconds, start)
-            runs = [pool.submit(run, *arguments) for _ in range(count)]
+            runs = [pool.submit(run, work, start) for _ in range(count)]
             done = [run.result() for run in runs]
             elapsed_s = max(end for _, _, end in done) - min(begin for _, begin, _ in done)
             rates.append(sum(images for images, _, _ in done) / elapsed_s)
@@ -71,35 +70,37 @@ def throughput(
     return Throughput(*size, count, threads, encoded, decoded)
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What each process is to do."""
+
+    bundle: Path
+    device: str
+    threads: int
+    samples: Samples
+    quality: float
+    seconds: float
+
+    def encode(self, codec: Codec) -> bytes:
+        return codec.encode(from_array(self.samples), quality=self.quality)
+
+    def codec(self) -> Codec:
+        return Codec(self.bundle, self.device, threads=self.threads)
+
+
 _Done = tuple[int, float, float]
 """Images, and when the first began and the last ended."""
 
 
-def _encode(
-    bundle: Path,
-    device: str,
-    threads: int,
-    samples: Samples,
-    quality: float,
-    seconds: float,
-    start: Barrier,
-) -> _Done:
-    codec, image = Codec(bundle, device, threads=threads), from_array(samples)
-    return _repeat(lambda: codec.encode(image, quality=quality), seconds, start)
+def _encode(work: _Work, start: Barrier) -> _Done:
+    codec = work.codec()
+    return _repeat(lambda: work.encode(codec), work.seconds, start)
 
 
-def _decode(
-    bundle: Path,
-    device: str,
-    threads: int,
-    samples: Samples,
-    quality: float,
-    seconds: float,
-    start: Barrier,
-) -> _Done:
-    codec = Codec(bundle, device, threads=threads)
-    data = codec.encode(from_array(samples), quality=quality)
-    return _repeat(lambda: np.asarray(codec.decode_raster(data).read()), seconds, start)
+def _decode(work: _Work, start: Barrier) -> _Done:
+    codec = work.codec()
+    data = work.encode(codec)
+    return _repeat(lambda: codec.decode_raster(data).read(), work.seconds, start)
 
 
 def _repeat(code: Callable[[], object], seconds: float, start: Barrier) -> _Done:
