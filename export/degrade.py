@@ -78,17 +78,18 @@ class Degradations:
             chosen = (kind >= below) & (kind < below + share)
             noisy = torch.where(chosen, candidate, noisy)
             below += share
-        rounded = torch.where(draw.chance(self.rounded), _in_8_bits(noisy), noisy)
-        return torch.where(draw.chance(self.jpeg), self._filed(noisy, draw), rounded)
-
-    def _filed(self, x: Tensor, draw: _Draw) -> Tensor:
+        out = torch.where(draw.chance(self.rounded), _in_8_bits(noisy), noisy)
+        filed = draw.chance(self.jpeg).flatten()
         quality = draw.uniform(*self.quality).flatten()
         subsampled = draw.chance(self.subsampled).flatten()
-        whole = jpeg(x, quality, subsampled)
-        top, left = draw.offsets()
-        moved = F.pad(x, (left, 0, top, 0), mode="replicate")
-        part = jpeg(moved, quality, subsampled)[:, :, top:, left:]
-        return torch.where(draw.chance(self.shifted), part, whole)
+        offsets = draw.offsets()
+        shifted = draw.chance(self.shifted).flatten()
+        for chosen, (top, left) in ((filed & ~shifted, (0, 0)), (filed & shifted, offsets)):
+            if chosen.any():
+                moved = F.pad(noisy[chosen], (left, 0, top, 0), mode="replicate")
+                coded = jpeg(moved, quality[chosen], subsampled[chosen])
+                out[chosen] = coded[:, :, top:, left:]
+        return out
 
 
 class _Draw:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecodec.errors import ChecksumError, CorruptError, TruncatedError
-from vaecodec.tables import FREQUENCY_SUM, SCALE_COUNT, Tables
+from vaecodec.tables import FREQUENCY_SUM, SCALE_COUNT, Tables, escape_value
 
 RESIDUAL_MAX = 1 << 20
 """No latent of any image is further from its mean: an encoder clips, a reader refuses."""
@@ -223,8 +223,8 @@ def _runs(counts: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
 
 
 def _write_escape(out: bytearray, value: int, limit: int) -> None:
-    """Append LEB128 of ``2 * (|value| - limit - 1) + (value < 0)``."""
-    rest = 2 * (abs(value) - limit - 1) + (value < 0)
+    """Append LEB128 of `escape_value`."""
+    rest: int = escape_value(value, limit)
     while rest > 0x7F:
         out.append(0x80 | (rest & 0x7F))
         rest >>= 7

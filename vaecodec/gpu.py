@@ -27,7 +27,7 @@ Kind = type[np.uint8] | type[np.uint16]
 
 
 def encoder_of_pixels(model: bytes, kind: Kind) -> bytes:
-    """Return an encoder whose input `x` is pixels, ``(16h, 16w, 3)``."""
+    """Return an encoder that takes `pixels`, ``(16h, 16w, 3)``, in place of `x`."""
     proto = onnx.load_from_string(model)
     if kind is np.uint8:
         _halve(proto, "x")
@@ -48,7 +48,7 @@ def encoder_of_pixels(model: bytes, kind: Kind) -> bytes:
 
 
 def decoder_of_pixels(model: bytes, kind: Kind) -> bytes:
-    """Return a decoder whose output is pixels, ``(16h, 16w, 3)``, rounded to the nearest."""
+    """Return a decoder that gives `pixels`, ``(16h, 16w, 3)``, rounded to the nearest."""
     proto = onnx.load_from_string(model)
     if kind is np.uint8:
         _halve(proto, "y_hat")

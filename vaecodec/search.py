@@ -313,7 +313,7 @@ class _Coding:
         bits = self.codec.begin_bits(self._frame, level, self._analysed, self.trace)
         grid = latent_box(self.raster.width, self.raster.height)
         self._segment_bytes = {
-            number: payload_bits(*bits[number], PATCH**2 * segment.area) / 8
+            number: payload_bits(*bits[number], segment.scaled(PATCH).area) / 8
             for number, segment in segments(grid, grid)
         }
         return self.fixed_bytes + sum(self._segment_bytes.values())

@@ -73,13 +73,12 @@ class Tables:
             index: ``(n,)``; symbols of index 0 cost nothing.
         """
         reach = self.reach[index]
-        beyond = np.abs(residuals) - reach - 1
-        escaped = np.flatnonzero(beyond >= 0)
+        escaped = np.flatnonzero(np.abs(residuals) > reach)
         places = self.zeros[index] + residuals
         places[escaped] = (self.zeros[index] + reach + 1)[escaped]
         bits = np.where(index > 0, self.bits[places], np.float32(0))
-        # LEB128: seven bits a byte of twice what is beyond, and the sign.
-        rest = 2 * beyond[escaped] + (residuals[escaped] < 0)
+        # LEB128: seven bits a byte.
+        rest = escape_value(residuals[escaped], reach[escaped])
         bits[escaped] += 8 * (
             1 + sum((rest >> shift > 0).astype(np.float32) for shift in (7, 14, 21))
         )
@@ -105,6 +104,16 @@ class Tables:
                 mass = math.erfc((value - 0.5) * inverse) - math.erfc((value + 0.5) * inverse)
                 total -= count * math.log2(max(mass / 2, 2.0**-40))
         return total
+
+
+def escape_value(residual: Any, reach: Any) -> Any:
+    """Return what the bytes of an escape spell: how far beyond reach, doubled, and the sign.
+
+    Args:
+        residual: whole numbers beyond their tables' reach, or one of them.
+        reach: that of each.
+    """
+    return 2 * (abs(residual) - reach - 1) + (residual < 0)
 
 
 def load_tables(data: bytes, hyper_channels: int) -> Tables:

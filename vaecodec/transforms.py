@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,8 @@ from vaecodec.trace import Trace
 
 Window = tuple[slice, slice]
 """Rows and columns of an array of pixels."""
+_Kind = type[np.uint8] | type[np.uint16]
+"""Of pixels."""
 
 
 class Transforms:
@@ -26,20 +27,27 @@ class Transforms:
         """Set up; see `Network` for the arguments."""
         self.bundle = bundle
         self._device, self._threads = device, threads
-        self._networks: dict[str, Network] = {}
+        self._networks: dict[tuple[str, _Kind | None], Network] = {}
         self._loading = threading.Lock()
 
-    def network(self, name: str) -> Network:
+    def network(self, name: str, kind: _Kind | None = None) -> Network:
         """Return the network of a graph of the bundle.
+
+        Args:
+            name: of the graph.
+            kind: of the pixels that it takes or gives, where it was rewritten for them.
 
         Raises:
             RuntimeUnavailableError: what the device needs is not installed.
             ModelError: the graph is missing, damaged or not valid.
         """
         with self._loading:
-            if name not in self._networks:
-                self._networks[name] = Network(self._graph(name), self._device, self._threads)
-            return self._networks[name]
+            if (name, kind) not in self._networks:
+                model = self.bundle.read(f"{name}.onnx")
+                if kind is not None:
+                    model = _of_pixels(name, model, kind)
+                self._networks[name, kind] = Network(model, self._device, self._threads)
+            return self._networks[name, kind]
 
     def analyse(self, samples: Samples, level: int, trace: Trace) -> NDArray[np.float32]:
         """Return y, ``(1, M, h, w)``, of samples as `Raster.read` gives them."""
@@ -74,9 +82,6 @@ class Transforms:
         with trace.stage("image"):
             from_planes(x_hat[0][:, *window], out)
 
-    def _graph(self, name: str) -> bytes:
-        return self.bundle.read(f"{name}.onnx")
-
     def _of_y(self, height: int, width: int) -> tuple[type[np.float32], tuple[int, ...]]:
         return np.float32, (1, self.bundle.latent_channels, height // PATCH, width // PATCH)
 
@@ -89,7 +94,7 @@ class PixelTransforms(Transforms):
         with trace.stage("image"):
             pixels = _to_pixels(samples)
         with trace.stage("analysis"):
-            (y,) = self.network(f"encoder:{pixels.dtype}")(
+            (y,) = self.network("encoder", pixels.dtype.type)(
                 {"pixels": pixels, **scalar_inputs(level)}, self._of_y(*pixels.shape[:2])
             )
         return y
@@ -100,8 +105,8 @@ class PixelTransforms(Transforms):
         """Write what `Transforms.synthesise` does, within the error of float16."""
         with trace.stage("synthesis"):
             rows, columns = (PATCH * side for side in y_hat.shape[2:])
-            kind = cast("Any", out.dtype.type)
-            (pixels,) = self.network(f"decoder:{out.dtype}")(
+            kind = out.dtype.type
+            (pixels,) = self.network("decoder", kind)(
                 {"y_hat": y_hat, **scalar_inputs(level)}, (kind, (rows, columns, 3))
             )
         with trace.stage("image"):
@@ -110,20 +115,18 @@ class PixelTransforms(Transforms):
                 wanted = np.rint(wanted.mean(axis=2, keepdims=True))
             out[...] = wanted
 
-    def _graph(self, name: str) -> bytes:
-        name, _, kind = name.partition(":")
-        model = super()._graph(name)
-        if not kind:
-            return model
-        try:
-            from vaecodec import gpu
-        except ImportError as error:
-            raise RuntimeUnavailableError(
-                "the package onnx is not installed, which prepares graphs for a GPU",
-                "pip install 'vaecodec[cuda]'",
-            ) from error
-        rewritten = {"encoder": gpu.encoder_of_pixels, "decoder": gpu.decoder_of_pixels}[name]
-        return rewritten(model, {"uint8": np.uint8, "uint16": np.uint16}[kind])
+
+def _of_pixels(name: str, model: bytes, kind: _Kind) -> bytes:
+    """Return a transform's graph, rewritten for pixels."""
+    try:
+        from vaecodec import gpu
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            "the package onnx is not installed, which prepares graphs for a GPU",
+            "pip install 'vaecodec[cuda]'",
+        ) from error
+    rewrite = {"encoder": gpu.encoder_of_pixels, "decoder": gpu.decoder_of_pixels}[name]
+    return rewrite(model, kind)
 
 
 def _to_pixels(samples: Samples) -> Samples:

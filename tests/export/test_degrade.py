@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -143,9 +144,7 @@ def test_a_part_of_a_file_has_its_blocks_elsewhere(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(_Draw, "offsets", lambda self: (3, 5))
     x = photograph()
     ones = torch.ones(1)
-    part = Degradations(jpeg=1, shifted=1, quality=(10, 10), subsampled=0)._filed(
-        x, _Draw(x, generator())
-    )
+    part = replace(NONE, jpeg=1, shifted=1, quality=(10, 10), subsampled=0)(x, generator())
     whole = jpeg(x, 10 * ones, ones < 0)
     assert part.shape == x.shape
     assert not torch.equal(part, whole)

@@ -247,7 +247,12 @@ def test_means_are_per_image():
 def test_speed(folder: Path, tiny_bundle: Path):
     bundle = find_bundle(tiny_bundle)
     found = bench.speed(
-        bundle, "cpu", bench.find_images(folder), (0.003, 0.3), 70, repeats=2, with_throughput=False
+        bundle,
+        "cpu",
+        bench.find_images(folder),
+        (0.003, 0.3),
+        70,
+        repeats=2,
     )
     assert (found.device, found.quality) == ("cpu", 70)
     small, large = found.sizes
@@ -296,7 +301,6 @@ def test_a_manifest_that_tells_no_cost(folder: Path, tiny_bundle: Path, tmp_path
         bench.find_images(folder),
         (0.003,),
         repeats=1,
-        with_throughput=False,
     )
     assert found.sizes[0].encode.ceiling_share is None
 

@@ -21,7 +21,6 @@ import numpy as np
 
 from vaecodec.bench.mosaic import mosaic, sides
 from vaecodec.bench.results import TRANSFORMS, SizeRow, Speed, Timing
-from vaecodec.bench.throughput import throughput
 from vaecodec.bundle import Bundle
 from vaecodec.codec import Codec
 from vaecodec.image import read_image
@@ -53,8 +52,6 @@ def speed(
     sizes: Sequence[float] = SIZES,
     quality: float = DEFAULT_QUALITY,
     repeats: int | None = None,
-    *,
-    with_throughput: bool = True,
 ) -> Speed:
     """Time both directions on images of several sizes, tiled from the given ones.
 
@@ -67,7 +64,6 @@ def speed(
         sizes: In millions of pixels.
         quality: 0 to 100.
         repeats: Runs of each, after the first; fewer for larger images, if not given.
-        with_throughput: Whether to measure several processes at a time, too.
 
     Raises:
         VaecodecError: If an image cannot be used, or the device.
@@ -88,9 +84,7 @@ def speed(
             timings = [_alone(direction, work) for direction in (_encode, _decode)]
             rows.append(SizeRow(image.width, image.height, runs, *timings))
     rate = max(rates)
-    whole = throughput(bundle, device, paths, quality) if with_throughput else None
-    sized = tuple(_with_shares(row, bundle, rate) for row in rows)
-    return Speed(device, quality, rate, sized, whole)
+    return Speed(device, quality, rate, tuple(_with_shares(row, bundle, rate) for row in rows))
 
 
 def convolution_rate(device: str) -> float:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated
 
@@ -182,13 +182,18 @@ def bench(
     )
     means = measuring.summarise(measured.images)
     of_peers = measuring.summarise_peers(measured.peers)
+    speed = None
+    if with_speed:
+        of_sizes = measuring.speed(codec.bundle, device, measured.paths)
+        of_all = measuring.throughput(codec.bundle, device, measured.paths)
+        speed = replace(of_sizes, throughput=of_all)
     report = measuring.Report(
         bundle=codec.bundle.name,
         model_id=codec.bundle.model_id.hex(),
         qualities=means,
         images=measured.images,
         comparisons=compare(measuring.curve_of(means), chosen),
-        speed=measuring.speed(codec.bundle, device, measured.paths) if with_speed else None,
+        speed=speed,
         metrics=tuple(names),
         codecs=tuple(peer.info() for peer in peers),
         peers=of_peers,
