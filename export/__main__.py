@@ -73,11 +73,15 @@ def train(
         if init_from is not None:
             raise ValueError(f"{run} is a run already: --init-from begins a new one")
         trained, state = trainer.load(checkpoint, training)
-        if trained.model != chosen.model:
-            raise ValueError(f"the run in {run} has another [model] than {recipe}")
+        if chosen.denoiser:
+            chosen = replace(chosen, model=trained.model)
+        if (trained.model, trained.denoiser) != (chosen.model, chosen.denoiser):
+            raise ValueError(f"the run in {run} is of another model than {recipe}")
         typer.echo(f"resuming {run} at step {state.step:,}")
     else:
         initial = trainer.trained_model(init_from) if init_from else None
+        if chosen.denoiser and initial:
+            chosen = replace(chosen, model=initial.arch)
         state = trainer.start(chosen, crops, initial)
     trainer.Trainer(chosen, state, crops, held_out, run, cpu=cpu).run()
 

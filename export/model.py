@@ -222,9 +222,13 @@ class Model(nn.Module):
             ``x_hat`` (n, 3, h, w); ``residual``, ``symbol``, ``scale_index`` (n, 4 M, h/32, w/32);
             ``z`` (n, Nz, h/64, w/64) and ``z_scale_index`` (n, Nz, 1, 1).
         """
-        y = self.gained(self.g_a(x, anchor), anchor)
+        return self.transmit(self.g_a(x, anchor), anchor)
+
+    def transmit(self, y: Tensor, anchor: Tensor) -> dict[str, Tensor]:
+        """Do with latents ``(n, M, h/16, w/16)`` what files do; see `forward`."""
+        y = self.gained(y, anchor)
         z = self.hyper_latent(y, anchor)
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(y.device.type, enabled=False):
             features = self.features(self.round_z(z), anchor)
             coded = self.code(y, features, anchor)
         x_hat = self.g_s(self.ungained(coded.y_hat, anchor), anchor)

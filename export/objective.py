@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from export.architecture import Architecture
 from export.likelihood import bits
 from export.model import Model
 
@@ -63,12 +64,12 @@ def _with_noisy_gradient(exact: Tensor, value: Tensor, scale_index: Tensor) -> T
     return exact + noisy - noisy.detach()
 
 
-def loss(model: Model, measured: RateDistortion, anchor: Tensor) -> Tensor:
+def loss(arch: Architecture, measured: RateDistortion, anchor: Tensor) -> Tensor:
     """Return the training loss: mean of (bpp + lmbda * mse) * sqrt(lmbda_max / lmbda).
 
     Rate and weighted distortion both grow about as sqrt(lmbda), so this scaling keeps the levels'
     gradients in the same range and none drowns the others.
     """
-    lmbda = model.arch.lmbda(anchor)
-    weight = lmbda.rsqrt() * math.sqrt(model.arch.lmbda_max)
+    lmbda = arch.lmbda(anchor)
+    weight = lmbda.rsqrt() * math.sqrt(arch.lmbda_max)
     return ((measured.bpp + lmbda * measured.mse) * weight).mean()

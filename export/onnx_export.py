@@ -9,6 +9,12 @@
     decoder.onnx     y_hat, level -> x_hat (n, 3, 16h, 16w) float32 in [0, 1]
     preview.onnx     y_hat, level -> (n, 3, 2h, 2w): about the means of x_hat's squares of 8 pixels
 
+and, of a denoiser,
+
+    denoiser.onnx    x (n, 3, h, w) float32, noisy, sides multiples of 16; level
+                     -> y of the clean image (n, M, h/16, w/16)
+    refiner.onnx     x; x_hat (n, 3, h, w), what the decoder made of it -> restored (n, 3, h, w)
+
 `level` is a float32 scalar in anchors, `anchor` the int64 scalar nearest to it. `pass_order` of
 `export.networks` says which latents a pass codes. The graphs are written node by node, so that they
 hold nothing of the machine that made them, and so that the constant parts (casts, scales, halves of
@@ -30,10 +36,12 @@ from onnx import TensorProto
 from torch import Tensor, nn
 
 from export.architecture import PIXEL_UNIT
+from export.denoiser import Denoiser, DenoisingAnalysis, Unet
 from export.dyadic import ACTIVATION_MAX, ACTIVATION_STEPS, LEAKY_SLOPE, DyadicConv
 from export.model import MEAN_MAX, MEAN_STEPS, SCALE_SHIFT, Model
 from export.networks import (
     TRANSFORM_SLOPE,
+    Analysis,
     Block,
     Conv,
     Depthwise,
@@ -48,7 +56,7 @@ from vaecodec.tables import SCALE_COUNT
 
 def build_graphs(model: Model) -> dict[str, onnx.ModelProto]:
     """Return every graph of the bundle by file name."""
-    writer = _Writer(model)
+    writer = _Writer(model, model)
     graphs = {
         "encoder.onnx": writer.encoder(),
         "hyper.onnx": writer.hyper(),
@@ -58,6 +66,21 @@ def build_graphs(model: Model) -> dict[str, onnx.ModelProto]:
     }
     for index in range(PASSES):
         graphs[f"context_{index}.onnx"] = writer.context(index)
+    return _models(graphs)
+
+
+def build_denoiser_graphs(denoiser: Denoiser) -> dict[str, onnx.ModelProto]:
+    """Return the graphs that a denoiser adds to its autoencoder's bundle, by file name."""
+    writer = _Writer(denoiser.vae, denoiser.cpu().eval())
+    return _models(
+        {
+            "denoiser.onnx": writer.denoiser(denoiser.analysis),
+            "refiner.onnx": writer.refiner(denoiser.refine),
+        }
+    )
+
+
+def _models(graphs: dict[str, Graph]) -> dict[str, onnx.ModelProto]:
     return {
         name: graph.model({"vaecodec.graph": name.removesuffix(".onnx")})
         for name, graph in graphs.items()
@@ -84,26 +107,36 @@ def anchor_tables(model: Model) -> dict[str, Array]:
 class _Writer:
     """Writes the modules of one model into graphs."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, root: nn.Module) -> None:
         self.model = model.cpu().eval()
         self.tables = anchor_tables(model)
-        self.names = {id(module): name for name, module in model.named_modules()}
+        self.names = {id(module): name for name, module in root.named_modules()}
 
     def encoder(self) -> Graph:
-        g, g_a, arch = Graph("encoder"), self.model.g_a, self.model.arch
+        g = Graph("encoder")
         x = g.input("x", np.float32, ("n", 3, "height", "width"))
         level = g.input("level", np.float32, ())
+        self._output_y(g, self._analysis(g, x, level, self.model.g_a))
+        return g
+
+    def _output_y(self, g: Graph, y: str) -> None:
+        g.output(y, "y", np.float32, ("n", self.model.arch.latent, "height/16", "width/16"))
+
+    def _analysis(self, g: Graph, x: str, level: str, g_a: Analysis) -> str:
+        name = self.names[id(g_a)]
         linear = _array(g_a.linear).reshape(-1, 3, PATCH, PATCH)
-        base = self._on_pixels(g, x, "g_a.linear", linear, None, PATCH)
-        stem = g_a.stem
-        weight = _array(stem.weight).reshape(stem.shape)
-        t = self._on_pixels(g, x, "g_a.stem.weight", weight, _array(stem.bias), stem.stride)
+        base = self._on_pixels(g, x, f"{name}.linear", linear, None, PATCH)
+        t = self._stem(g, x, g_a.stem)
         t = self._blocks(g, self._modulate(g, t, g_a.level_8, level), g_a.blocks_8)
         t = self._modulate(g, self._conv(g, t, g_a.down), g_a.level_16, level)
         t = self._blocks(g, t, g_a.blocks_16)
-        y = g.op("Add", base, self._conv(g, t, g_a.head))
-        g.output(y, "y", np.float32, ("n", arch.latent, "height/16", "width/16"))
-        return g
+        return g.op("Add", base, self._conv(g, t, g_a.head))
+
+    def _stem(self, g: Graph, x: str, stem: Conv) -> str:
+        """Convolve pixels; see `_on_pixels`."""
+        name = f"{self.names[id(stem)]}.weight"
+        weight = _array(stem.weight).reshape(stem.shape)
+        return self._on_pixels(g, x, name, weight, _array(stem.bias), stem.stride)
 
     def _on_pixels(
         self, g: Graph, x: str, name: str, weight: Array, bias: Array | None, stride: int
@@ -194,8 +227,8 @@ class _Writer:
         unit = g.constant("g_s.latent_unit", _array(g_s.latent_unit))
         t = self._conv(g, g.op("Mul", y, unit), g_s.stem)
         t = self._blocks(g, self._modulate(g, t, g_s.level_16, level), g_s.blocks_16)
-        t = g.op("DepthToSpace", self._conv(g, t, g_s.up), blocksize=2, mode="CRD")
-        t = self._blocks(g, self._modulate(g, t, g_s.level_8, level), g_s.blocks_8)
+        t = self._modulate(g, self._doubled(g, t, g_s.up), g_s.level_8, level)
+        t = self._blocks(g, t, g_s.blocks_8)
         head = g_s.head
         weight = _array(head.weight).reshape(head.shape)
         bias = g.op("Mul", g.constant("g_s.head.bias", _array(head.bias)), g.scalar(PIXEL_UNIT))
@@ -233,6 +266,34 @@ class _Writer:
         scaled = g.op("Mul", g.half(name, weight), g.scalar(PIXEL_UNIT))
         return g.op("DepthToSpace", g.op("Conv", t, scaled, *bias), blocksize=block, mode="CRD")
 
+    def denoiser(self, analysis: DenoisingAnalysis) -> Graph:
+        g = Graph("denoiser")
+        x = g.input("x", np.float32, ("n", 3, "height", "width"))
+        level = g.input("level", np.float32, ())
+        estimate = g.op("Add", x, self._unet(g, x, analysis.front))
+        self._output_y(g, self._analysis(g, estimate, level, analysis.g_a))
+        return g
+
+    def refiner(self, refine: Unet) -> Graph:
+        g = Graph("refiner")
+        shape = ("n", 3, "height", "width")
+        x, x_hat = (g.input(name, np.float32, shape) for name in ("x", "x_hat"))
+        residual = self._unet(g, g.op("Concat", x, x_hat, axis=1), refine)
+        g.output(g.op("Add", x_hat, residual), "restored", np.float32, shape)
+        return g
+
+    def _unet(self, g: Graph, x: str, unet: Unet) -> str:
+        t_2 = self._blocks(g, self._stem(g, x, unet.stem), unet.falling_2)
+        t_4 = self._blocks(g, self._conv(g, t_2, unet.down_4), unet.falling_4)
+        t_8 = self._blocks(g, self._conv(g, t_4, unet.down_8), unet.blocks_8)
+        t_4 = self._blocks(g, g.op("Add", t_4, self._doubled(g, t_8, unet.up_4)), unet.rising_4)
+        t_2 = self._blocks(g, g.op("Add", t_2, self._doubled(g, t_4, unet.up_2)), unet.rising_2)
+        head = unet.head
+        name = self.names[id(head)]
+        weight = _array(head.weight).reshape(head.shape)
+        bias = g.op("Mul", g.constant(f"{name}.bias", _array(head.bias)), g.scalar(PIXEL_UNIT))
+        return self._to_pixels(g, t_2, f"{name}.weight", weight, 2, bias)
+
     def _modulate(self, g: Graph, t: str, module: Modulation, level: str) -> str:
         name = self.names[id(module)]
         scale = self._interpolate(g, f"{name}.log_scale", module.log_scale, level)
@@ -263,8 +324,8 @@ class _Writer:
     def _column(self, g: Graph, row: str) -> str:
         return g.op("Reshape", row, g.constant("column", np.array([1, -1, 1, 1], np.int64)))
 
-    def _blocks(self, g: Graph, t: str, blocks: nn.ModuleList) -> str:
-        for block in blocks:
+    def _blocks(self, g: Graph, t: str, blocks: nn.Module) -> str:
+        for block in blocks.children():
             if not isinstance(block, Block):
                 raise TypeError(f"cannot export {type(block).__name__}")
             mixed = self._conv(g, self._leaky(g, self._conv(g, t, block.expand)), block.depthwise)
@@ -289,6 +350,10 @@ class _Writer:
             return g.op("Conv", t, *parameters, group=len(module.weight), pads=[1, 1, 1, 1])
         parameters = self._parameters(g, module, module.shape)
         return g.op("Conv", t, *parameters, strides=[module.stride, module.stride])
+
+    def _doubled(self, g: Graph, t: str, up: Conv) -> str:
+        """Return what a convolution makes of each place, as a square of 2x2."""
+        return g.op("DepthToSpace", self._conv(g, t, up), blocksize=2, mode="CRD")
 
     def _parameters(
         self, g: Graph, module: Conv | Depthwise, shape: tuple[int, ...]

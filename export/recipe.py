@@ -77,11 +77,34 @@ class Training:
 
 
 @dataclass(frozen=True)
+class DenoiserShape:
+    """Sizes of what a denoiser has besides its autoencoder.
+
+    Attributes:
+        front: channels at 1/2, 1/4 and 1/8 of the network before the analysis.
+        refine: channels of the network after the decoder.
+        blocks: blocks of either at 1/2, 1/4, 1/8, and again at 1/4 and 1/2.
+    """
+
+    front: tuple[int, ...] = (32, 64, 112)
+    refine: tuple[int, ...] = (48, 96, 192)
+    blocks: tuple[int, ...] = (1, 1, 2, 1, 2)
+
+    def __post_init__(self) -> None:
+        for name, length in (("front", 3), ("refine", 3), ("blocks", 5)):
+            sizes = tuple(getattr(self, name))
+            if len(sizes) != length or min(sizes) < 1:
+                raise ValueError(f"{name} must be {length} whole numbers from 1, not {sizes}")
+            object.__setattr__(self, name, sizes)
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """An architecture and how to train it."""
+    """What to train and how: an autoencoder, or a denoiser for one that is given."""
 
     model: Architecture = field(default_factory=Architecture)
     training: Training = field(default_factory=Training)
+    denoiser: DenoiserShape | None = None
 
     @classmethod
     def from_dict(cls, tables: dict[str, Any]) -> Recipe:
@@ -90,12 +113,14 @@ class Recipe:
         Raises:
             ValueError: an unknown table or key, or a value that does not fit.
         """
-        unknown = set(tables) - {"model", "training"}
+        unknown = set(tables) - {"model", "training", "denoiser"}
         if unknown:
             raise ValueError(f"unknown tables in the recipe: {', '.join(sorted(unknown))}")
         try:
             model = Architecture(**tables.get("model", {}))
-            return cls(model, Training(**tables.get("training", {})))
+            sizes = tables.get("denoiser")
+            denoiser = None if sizes is None else DenoiserShape(**sizes)
+            return cls(model, Training(**tables.get("training", {})), denoiser)
         except TypeError as error:
             raise ValueError(f"the recipe does not fit: {error}") from error
 

@@ -25,24 +25,24 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from export.architecture import PIXEL_UNIT
+from export.autoencoding import Autoencoding
 from export.bundle_weights import read_model
 from export.data import Crops, read_images
+from export.denoiser import Denoiser
+from export.denoising import Denoising
 from export.dyadic import DyadicConv
 from export.inherit import inherit
-from export.log import VALIDATION_FIELDS, Log, append_rows, drop_rows_after, plot
-from export.measure import measure
+from export.log import Log, append_rows, drop_rows_after
 from export.model import Model
 from export.muon import Muon
 from export.networks import Conv, Modulation
-from export.objective import RateDistortion, loss, rate_distortion
 from export.recipe import Recipe, Training
+from export.task import Task
 from vaecodec.bundle import PATCH
 
 PCA_PATCHES = 30_000
 VALIDATION_IMAGES = 16
 VALIDATION_CROP = 256
-VALIDATION_BATCH = 8
-VALIDATION_ANCHORS = (0, 12, 24, 36, 48, 63)
 LOG_EVERY = 50
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.csv"
@@ -53,7 +53,7 @@ VALIDATION = "validation.csv"
 class State:
     """What a checkpoint holds, besides the recipe."""
 
-    model: Model
+    model: Model | Denoiser
     averaged: AveragedModel
     optimizers: list[torch.optim.Optimizer]
     step: int = 0
@@ -61,7 +61,7 @@ class State:
     """Time trained so far, in all sessions."""
 
 
-def make_optimizers(model: Model, training: Training) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: nn.Module, training: Training) -> list[torch.optim.Optimizer]:
     """Give the inner dense convolutions to Muon, if so wanted, and everything else to AdamW.
 
     Stems and heads are not inner, those of the context passes included.
@@ -72,6 +72,8 @@ def make_optimizers(model: Model, training: Training) -> list[torch.optim.Optimi
         dense = isinstance(module, Conv) or (isinstance(module, DyadicConv) and module.groups == 1)
         edge = name.rpartition(".")[2] in ("stem", "head")
         for parameter_name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
             if dense and not edge and parameter_name == "weight":
                 inner.append(parameter)
             elif module is model or isinstance(module, Modulation):
@@ -98,10 +100,21 @@ def make_optimizers(model: Model, training: Training) -> list[torch.optim.Optimi
     return optimizers
 
 
-def start(recipe: Recipe, crops: Crops, initial: Model | None) -> State:
-    """Make a fresh state: from another model if given, else from principal components."""
+def start(recipe: Recipe, crops: Crops, initial: Model | Denoiser | None) -> State:
+    """Make a fresh state: from another model if given, else from principal components.
+
+    Raises:
+        ValueError: the recipe is for another kind of model than the one to start from.
+    """
     torch.manual_seed(recipe.training.seed)
-    model = Model(recipe.model)
+    model = _build(recipe)
+    if isinstance(model, Denoiser):
+        if initial is None:
+            raise ValueError("a denoiser starts from an autoencoder: name its bundle")
+        model.inherit(initial)
+        return _state(model, recipe.training)
+    if isinstance(initial, Denoiser):
+        raise ValueError("the model to start from is a denoiser")
     if initial is None or initial.arch.latent < model.arch.latent:
         model.start_linear(*principal_components(crops, recipe.model.latent))
     if initial is not None:
@@ -109,7 +122,11 @@ def start(recipe: Recipe, crops: Crops, initial: Model | None) -> State:
     return _state(model, recipe.training)
 
 
-def _state(model: Model, training: Training) -> State:
+def _build(recipe: Recipe) -> Model | Denoiser:
+    return Denoiser(recipe.model, recipe.denoiser) if recipe.denoiser else Model(recipe.model)
+
+
+def _state(model: Model | Denoiser, training: Training) -> State:
     average = get_ema_multi_avg_fn(training.ema_decay)
     averaged = AveragedModel(model, multi_avg_fn=average)
     return State(model, averaged, make_optimizers(model, training))
@@ -148,7 +165,7 @@ def load(path: Path, training: Training | None = None) -> tuple[Recipe, State]:
     recipe = Recipe.from_dict(content["recipe"])
     if training is not None:
         recipe = replace(recipe, training=training)
-    state = _state(Model(recipe.model), recipe.training)
+    state = _state(_build(recipe), recipe.training)
     state.model.load_state_dict(content["model"])
     state.averaged.load_state_dict(content["averaged"])
     for optimizer, saved in zip(state.optimizers, content["optimizers"], strict=True):
@@ -161,20 +178,20 @@ def load(path: Path, training: Training | None = None) -> tuple[Recipe, State]:
     return recipe, state
 
 
-def averaged_model(path: Path) -> tuple[Recipe, Model, int, float]:
+def averaged_model(path: Path) -> tuple[Recipe, Model | Denoiser, int, float]:
     """Return recipe, averaged weights, steps and seconds trained of a checkpoint, for export."""
     recipe, state = load(path)
     return recipe, _averaged(state).eval(), state.step, state.seconds
 
 
-def _averaged(state: State) -> Model:
+def _averaged(state: State) -> Model | Denoiser:
     model = state.averaged.module
-    if not isinstance(model, Model):
+    if not isinstance(model, Model | Denoiser):
         raise TypeError("the checkpoint holds another kind of model")
     return model
 
 
-def trained_model(folder: Path) -> Model:
+def trained_model(folder: Path) -> Model | Denoiser:
     """Return the model of a run's folder (its averaged weights) or of a bundle's.
 
     Raises:
@@ -214,7 +231,11 @@ class Trainer:
         state.averaged.to(self.device)
         _move_optimizers(state.optimizers, self.device)
         self.network = self.accelerator.prepare_model(state.model)
-        self.validation = validation
+        self.task: Task = (
+            Denoising(state.model, validation)
+            if isinstance(state.model, Denoiser)
+            else Autoencoding(state.model, validation)
+        )
 
     def run(self) -> None:
         """Train to the recipe's last step, or until SIGINT or SIGTERM.
@@ -232,7 +253,7 @@ class Trainer:
             task = progress.add_task("train", total=training.steps, completed=state.step, note="")
             while state.step < training.steps and not self._any(stop.is_set()):
                 began = time.monotonic()
-                log.add(*self.step(), images)
+                log.add(self.step(), images)
                 state.seconds += time.monotonic() - began
                 progress.update(task, completed=state.step, note=log.note())
                 if not self.accelerator.is_main_process:
@@ -247,8 +268,8 @@ class Trainer:
         if self.accelerator.is_main_process:
             save(self.folder / CHECKPOINT, self.recipe, state)
 
-    def step(self) -> tuple[float, RateDistortion, float]:
-        """Take one optimiser step; return its loss, what it measured and the gradient's norm.
+    def step(self) -> dict[str, float]:
+        """Take one optimiser step; return its loss, what else it measured, the gradient's norm.
 
         Raises:
             FloatingPointError: the gradient is not finite; the weights are still those before.
@@ -257,18 +278,15 @@ class Trainer:
         rank = self.accelerator.process_index
         x = self.crops.get(state.step, rank).to(self.device).float().div(255)
         x = x.contiguous(memory_format=torch.channels_last)
-        torch.manual_seed((training.seed * 1_000_003 + state.step) * 1_009 + rank)
+        seed = (training.seed * 1_000_003 + state.step) * 1_009 + rank
+        torch.manual_seed(seed)
         anchor = draw_levels(len(x), training.levels).to(self.device)
         factor = training.rate_factor(state.step)
         for optimizer in state.optimizers:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
-        bfloat16 = training.autocast == "bfloat16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-            out = self.network(x, anchor)
-        measured = rate_distortion(out, x, hard=False)
-        objective = loss(state.model, measured, anchor)
+        objective, measured = self.task.objective(self._forward, x, anchor, seed)
         self.accelerator.backward(objective)
         norm = float(nn.utils.clip_grad_norm_(state.model.parameters(), training.clip_norm))
         if not math.isfinite(norm):
@@ -277,18 +295,21 @@ class Trainer:
             optimizer.step()
         state.averaged.update_parameters(state.model)
         state.step += 1
-        return float(objective.detach()), measured, norm
+        return {"loss": float(objective.detach()), **measured, "gradient_norm": norm}
+
+    def _forward(self, *inputs: Any) -> dict[str, Tensor]:
+        bfloat16 = self.recipe.training.autocast == "bfloat16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            return self.network(*inputs)
 
     @torch.no_grad()
     def validate(self) -> None:
-        """Measure the averaged weights on held-out images, on hard symbols; log and plot."""
-        model = _averaged(self.state)
-        rows: list[list[float]] = []
-        for level in VALIDATION_ANCHORS:
-            bpp, psnr = measure(model, self.validation.split(VALIDATION_BATCH), float(level))
-            rows.append([self.state.step, level, round(bpp, 5), round(psnr, 4)])
-        append_rows(self.folder / VALIDATION, VALIDATION_FIELDS, rows)
-        plot(self.folder / VALIDATION, self.folder / "curve.png")
+        """Measure the averaged weights on held-out images; log and plot."""
+        rows = self.task.validate(_averaged(self.state))
+        fields = ("step", *self.task.validation_fields)
+        path = self.folder / VALIDATION
+        append_rows(path, fields, [[self.state.step, *row] for row in rows])
+        self.task.plot(path, self.folder / "curve.png")
 
     def _any(self, flag: bool) -> bool:
         """Tell whether a flag is set in any process, so that all of them stop together."""

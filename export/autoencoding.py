@@ -1,0 +1,61 @@
+"""Training of the autoencoder as a task: rate and distortion at every level."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from export.log import save_plot
+from export.measure import measure
+from export.model import Model
+from export.objective import loss, rate_distortion
+from export.task import Network
+
+VALIDATION_ANCHORS = (0, 12, 24, 36, 48, 63)
+VALIDATION_BATCH = 8
+
+
+class Autoencoding:
+    """See `export.task.Task`."""
+
+    validation_fields: tuple[str, ...] = ("anchor", "bpp", "psnr_db")
+
+    def __init__(self, model: Model, held_out: Tensor) -> None:
+        self.arch, self.held_out = model.arch, held_out
+
+    def objective(
+        self, network: Network, x: Tensor, anchor: Tensor, seed: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the weighted mean of rate and distortion."""
+        measured = rate_distortion(network(x, anchor), x, hard=False)
+        psnr = 10 * torch.log10(255**2 / measured.mse.detach())
+        means = {"bpp": float(measured.bpp.detach().mean()), "psnr_db": float(psnr.mean())}
+        return loss(self.arch, measured, anchor), means
+
+    def validate(self, model: nn.Module) -> list[list[float | str]]:
+        """Measure some levels, on hard symbols."""
+        if not isinstance(model, Model):
+            raise TypeError(f"a {type(model).__name__} is no autoencoder")
+        rows: list[list[float | str]] = []
+        for level in VALIDATION_ANCHORS:
+            bpp, psnr = measure(model, self.held_out.split(VALIDATION_BATCH), float(level))
+            rows.append([level, round(bpp, 5), round(psnr, 4)])
+        return rows
+
+    def plot(self, validation: Path, target: Path) -> None:
+        """Draw the curves of the first, the middle and the last validation."""
+        with validation.open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        steps = sorted({int(row["step"]) for row in rows})
+        curves = {
+            f"step {step:,}": [
+                (float(row["bpp"]), float(row["psnr_db"]))
+                for row in rows
+                if int(row["step"]) == step
+            ]
+            for step in sorted({steps[0], steps[len(steps) // 2], steps[-1]})
+        }
+        save_plot(curves, target, x="bits per pixel", y="PSNR (dB)", logarithmic=True)

@@ -1,0 +1,106 @@
+"""Training of a denoiser as a task.
+
+Every term of the loss is the logarithm of what it measures: of a squared error, or of rate plus
+weighted error. So faint and strong noise, low and high levels count alike, and the mean over images
+is nearly that of their PSNR.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from export.degrade import Degradations
+from export.denoiser import Denoiser
+from export.jpeg import jpeg
+from export.log import save_plot
+from export.objective import rate_distortion
+from export.task import Network
+from vaecodec.bundle import ANCHORS
+
+CODED_SHARE = 0.25
+"""Share of a batch that goes through rounding and prior; the rest trains what needs no file."""
+ERROR_FLOOR = 1.0
+"""Squared error, in 8-bit units, under which an image is as good as clean."""
+ERROR_LEAST = 1e-3
+"""What no error is told to be less than: an image that is exact has no PSNR."""
+OUTPUTS = ("estimate", "decoded", "restored")
+VALIDATION_SIGMAS = (0.0, 15.0, 25.0, 50.0)
+VALIDATION_JPEG = 20.0
+VALIDATION_SEED = 1
+
+
+class Denoising:
+    """See `export.task.Task`."""
+
+    validation_fields: tuple[str, ...] = ("damage", *(f"{name}_db" for name in OUTPUTS))
+
+    def __init__(self, model: Denoiser, held_out: Tensor) -> None:
+        self.arch = model.arch
+        self.degradations = Degradations()
+        self.held_out = held_out
+
+    def objective(
+        self, network: Network, x: Tensor, anchor: Tensor, seed: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the sum of the losses of what the networks on pixels, decoder and files give."""
+        generator = torch.Generator(x.device).manual_seed(seed)
+        noisy = self.degradations(x, generator).contiguous(memory_format=torch.channels_last)
+        coded = round(CODED_SHARE * len(x))
+        out = network(noisy, anchor, coded)
+        errors = {name: squared_error(out[name], x[-len(out[name]) :]) for name in OUTPUTS}
+        measured = rate_distortion(out, x[:coded], hard=False)
+        cost = measured.bpp + self.arch.lmbda(anchor[:coded]) * measured.mse
+        logs = [torch.log(error + ERROR_FLOOR).mean() for error in errors.values()]
+        total = torch.stack([*logs, torch.log(cost).mean()]).sum()
+        means = {f"{name}_db": _psnr_db(error.detach()) for name, error in errors.items()}
+        return total, means | {"bpp": float(measured.bpp.detach().mean())}
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> list[list[float | str]]:
+        """Measure held-out images without noise, with noise of some deviations, and as JPEG."""
+        if not isinstance(model, Denoiser):
+            raise TypeError(f"a {type(model).__name__} is no denoiser")
+        device = next(model.parameters()).device
+        rows: list[list[float | str]] = []
+        for damage, damaged in _damaged(self.held_out.float().div(255)):
+            errors: dict[str, list[Tensor]] = defaultdict(list)
+            for clean, noisy in zip(self.held_out.split(4), damaged.split(4), strict=True):
+                x = clean.to(device).float().div(255)
+                seen = noisy.to(device).contiguous(memory_format=torch.channels_last)
+                out = model(seen, x.new_full((len(x),), ANCHORS - 1), 0)
+                for name in OUTPUTS:
+                    errors[name].append(squared_error(out[name].clamp(0, 1), x))
+            rows.append([damage, *(round(_psnr_db(torch.cat(e)), 4) for e in errors.values())])
+        return rows
+
+    def plot(self, validation: Path, target: Path) -> None:
+        """Draw what became of each damage over the steps."""
+        curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        with validation.open(encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                curves[row["damage"]].append((float(row["step"]), float(row["restored_db"])))
+        save_plot(curves, target, x="step", y="PSNR (dB), restored")
+
+
+def squared_error(image: Tensor, clean: Tensor) -> Tensor:
+    """Return the mean squared error of each image, ``(n,)``, in 8-bit units."""
+    return (image - clean).square().mean((1, 2, 3)) * 255**2
+
+
+def _psnr_db(error: Tensor) -> float:
+    return float((10 * torch.log10(255**2 / error.clamp_min(ERROR_LEAST))).mean())
+
+
+def _damaged(clean: Tensor) -> list[tuple[str, Tensor]]:
+    """Return images with what the denoiser is judged on, always the same."""
+    generator = torch.Generator().manual_seed(VALIDATION_SEED)
+    noise = torch.randn(clean.shape, generator=generator)
+    out = [(f"noise {sigma:.0f}", clean + sigma / 255 * noise) for sigma in VALIDATION_SIGMAS]
+    count = len(clean)
+    filed = jpeg(clean, torch.full((count,), VALIDATION_JPEG), torch.ones(count, dtype=torch.bool))
+    return [*out, (f"JPEG {VALIDATION_JPEG:.0f}", filed)]
