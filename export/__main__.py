@@ -79,8 +79,9 @@ def train(
             raise ValueError(f"the run in {run} is of another model than {recipe}")
         typer.echo(f"resuming {run} at step {state.step:,}")
     else:
-        initial = trainer.trained_model(init_from) if init_from else None
-        if chosen.denoiser and initial:
+        wanted = chosen.denoiser is not None
+        initial = trainer.trained_model(init_from, denoiser=wanted) if init_from else None
+        if wanted and initial:
             chosen = replace(chosen, model=initial.arch)
         state = trainer.start(chosen, crops, initial)
     trainer.Trainer(chosen, state, crops, held_out, run, cpu=cpu).run()
@@ -95,23 +96,24 @@ def export_onnx(
     data: Annotated[str, typer.Option(help="What it was trained on, for the manifest.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "Apache-2.0",
 ) -> None:
-    """Write a checkpoint's averaged weights as a bundle."""
-    from export.bundle import write_bundle
+    """Write a checkpoint's averaged weights as a bundle, or a denoiser's into one that is there."""
+    from export.bundle import add_denoiser, write_bundle
+    from export.denoiser import Denoiser
     from export.train import CHECKPOINT, averaged_model
 
     path = checkpoint / CHECKPOINT if checkpoint.is_dir() else checkpoint
     recipe, model, steps, seconds = averaged_model(path)
-    provenance = {
-        "version": version,
-        "licence": licence,
-        "training": {
-            "data": data,
-            "steps": steps,
-            "hours": round(seconds / 3600, 2),
-            "recipe": recipe.to_dict()["training"],
-        },
+    training = {
+        "data": data,
+        "steps": steps,
+        "hours": round(seconds / 3600, 2),
+        "recipe": recipe.to_dict()["training"],
     }
-    write_bundle(model, bundle, name or bundle.name, provenance)
+    if isinstance(model, Denoiser):
+        add_denoiser(model, bundle, training)
+    else:
+        provenance = {"version": version, "licence": licence, "training": training}
+        write_bundle(model, bundle, name or bundle.name, provenance)
     typer.echo(f"{bundle}: {_megabytes(bundle):.2f} MB after {steps:,} steps")
 
 
@@ -148,6 +150,7 @@ def curve(
     The rate is a little high where sides are no multiples of 64.
     """
     from export.measure import measure, photographs
+    from export.model import Model
     from export.train import trained_model
     from vaecodec.bundle import ANCHORS
     from vaecodec.curves import choose_curves, compare, load_curves
@@ -156,6 +159,8 @@ def curve(
         raise typer.BadParameter("it needs --curves JSON", param_hint="--against")
     chosen = choose_curves(load_curves(curves), against or []) if curves else {}
     model = trained_model(run)
+    if not isinstance(model, Model):
+        raise ValueError(f"{run} is a denoiser: see `vaecodec bench --denoise`")
     batches = list(photographs(images, every))
     points: list[tuple[float, float]] = []
     for index in range(levels):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from export.cost import kmac_per_pixel
+from export.denoiser import Denoiser
 from export.dyadic import EXACT_STEPS, DyadicConv
 from export.model import Model
-from export.onnx_export import anchor_tables, build_graphs
+from export.onnx_export import anchor_tables, build_denoiser_graphs, build_graphs
 from export.tables import build_tables
 from vaecodec.bundle import (
     ANCHORS,
@@ -70,10 +72,51 @@ def write_bundle(model: Model, folder: Path, name: str, provenance: dict[str, An
     shutil.rmtree(old, ignore_errors=True)
 
 
+def add_denoiser(denoiser: Denoiser, folder: Path, training: dict[str, Any]) -> None:
+    """Write a denoiser into the bundle of its autoencoder, in place of one that was there.
+
+    Files that were made with the bundle stay as they are: no denoiser decides what they decode to.
+
+    Args:
+        denoiser: the averaged weights.
+        folder: of the bundle.
+        training: facts for the manifest.
+
+    Raises:
+        ValueError: the bundle is of another autoencoder.
+    """
+    bundle = find_bundle(folder)
+    decoder = build_graphs(denoiser.vae)["decoder.onnx"].SerializeToString()
+    if decoder != bundle.read("decoder.onnx"):
+        raise ValueError(f"the denoiser was trained for another model than that in {folder}")
+    files = {
+        file: graph.SerializeToString() for file, graph in build_denoiser_graphs(denoiser).items()
+    }
+    manifest = {
+        **bundle.manifest,
+        "denoiser": {
+            "halo": denoiser.analysis.halo,
+            "refiner_halo": denoiser.refine.halo,
+            "shape": asdict(denoiser.shape),
+            "training": training,
+        },
+        "files": bundle.files | {file: _digest(data) for file, data in files.items()},
+    }
+    for file, data in files.items():
+        (folder / file).write_bytes(data)
+    _write_manifest(folder, manifest)
+    manifest["kmac_per_pixel"] = kmac_per_pixel(find_bundle(folder))
+    _write_manifest(folder, manifest)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 def _manifest(
     model: Model, name: str, provenance: dict[str, Any], files: dict[str, bytes]
 ) -> dict[str, Any]:
-    hashes = {file: hashlib.sha256(data).hexdigest() for file, data in sorted(files.items())}
+    hashes = {file: _digest(data) for file, data in sorted(files.items())}
     decoding = [file for file in hashes if file not in UNDECIDING]
     return {
         "format": MANIFEST_FORMAT,

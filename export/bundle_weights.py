@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from export.architecture import EXPONENT_MAX, Architecture
+from export.denoiser import Denoiser
 from export.dyadic import ACTIVATION_STEPS, DyadicConv
 from export.model import SCALE_SHIFT, Model
 from export.onnx_graph import Array
-from vaecodec.bundle import MANIFEST, Bundle, find_bundle
+from export.recipe import DenoiserShape
+from vaecodec.bundle import DENOISER, MANIFEST, REFINER, Bundle, find_bundle
 from vaecodec.tables import load_tables
 
 
@@ -41,12 +44,46 @@ def read_model(folder: Path) -> Model:
     return model.eval()
 
 
-def _state(bundle: Bundle, model: Model) -> dict[str, Tensor]:
+def read_denoiser(folder: Path) -> Denoiser | None:
+    """Return the denoiser of a bundle with its autoencoder, as `read_model` does; None if none.
+
+    Raises:
+        ValueError: the graphs do not hold the parameters of the manifest's denoiser.
+    """
+    bundle = find_bundle(folder)
+    if bundle.denoiser_halos is None:
+        return None
+    vae = read_model(folder)
+    try:
+        denoiser = Denoiser(vae.arch, DenoiserShape(**bundle.manifest["denoiser"]["shape"]))
+        denoiser.inherit(vae)
+        stored = _initialisers(bundle, (DENOISER, REFINER))
+        state = {
+            key: torch.from_numpy(stored[key].astype(np.float32)).reshape(current.shape)
+            for key, current in denoiser.state_dict().items()
+            if not key.startswith("vae.")
+        }
+        denoiser.load_state_dict(state, strict=False)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"the bundle {folder} does not hold the denoiser of its manifest: {error}"
+        ) from error
+    return denoiser.eval()
+
+
+def _initialisers(bundle: Bundle, files: Iterable[str]) -> dict[str, Array]:
+    """Return what graphs hold, by name."""
     stored: dict[str, Array] = {}
-    for name in bundle.files:
-        if name.endswith(".onnx"):
-            graph = onnx.load_model_from_string(bundle.read(name)).graph
-            stored |= {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for name in files:
+        graph = onnx.load_model_from_string(bundle.read(name)).graph
+        stored |= {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    return stored
+
+
+def _state(bundle: Bundle, model: Model) -> dict[str, Tensor]:
+    denoising = (DENOISER, REFINER)
+    graphs = (name for name in bundle.files if name.endswith(".onnx") and name not in denoising)
+    stored = _initialisers(bundle, graphs)
     spacing = model.arch.knot_spacing
     tables = load_tables(bundle.read("tables.npz"), bundle.hyper_channels)
     # A pass knows the base of what it codes, in its own order; one pass codes every channel.

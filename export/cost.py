@@ -7,12 +7,13 @@ import math
 import onnx
 from onnx import shape_inference
 
-from vaecodec.bundle import HYPER_STRIDE, PASSES, PATCH, Bundle
+from vaecodec.bundle import DENOISER, HYPER_STRIDE, PASSES, PATCH, REFINER, Bundle
 
 SIDE = 1024
 """Pixels a side of the image that shapes are inferred for."""
 _SIDES = {
     "x": SIDE,
+    "x_hat": SIDE,
     "y": SIDE // PATCH,
     "y_hat": SIDE // PATCH,
     "features": SIDE // PATCH,
@@ -32,6 +33,8 @@ def kmac_per_pixel(bundle: Bundle) -> dict[str, float]:
         "prior": PRIOR,
         "synthesis": SYNTHESIS,
     }
+    if bundle.denoiser_halos is not None:
+        stages |= {"denoising_analysis": (DENOISER,), "refinement": (REFINER,)}
     return {name: round(macs_per_pixel(bundle, files) / 1000, 1) for name, files in stages.items()}
 
 

@@ -15,6 +15,8 @@ Gains, prior and g_s are those of the bundle and are not trained.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,18 +25,22 @@ from export.architecture import PIXEL_UNIT, Architecture
 from export.model import Model
 from export.networks import Analysis, Block, Conv
 from export.recipe import DenoiserShape
-from vaecodec.bundle import ANCHORS
+from vaecodec.bundle import ANCHORS, PATCH
 
 
 class Unet(nn.Module):
     """What to add to an image, seen at 1/2, 1/4 and 1/8 of its resolution. Starts as nothing.
 
     On the way up, what went down at the same resolution is added.
+
+    Attributes:
+        reach: pixels beyond a square of 8 x 8 that decide what is added there, on every side.
     """
 
     def __init__(self, c_in: int, widths: tuple[int, ...], blocks: tuple[int, ...]) -> None:
         super().__init__()
         halves, quarters, eighths = widths
+        self.reach = 2 * (blocks[0] + blocks[4]) + 4 * (blocks[1] + blocks[3]) + 8 * blocks[2]
         self.stem = Conv(c_in, halves, 2, stride=2)
         self.falling_2 = _blocks(halves, blocks[0])
         self.down_4 = Conv(halves, quarters, 2, stride=2)
@@ -46,6 +52,11 @@ class Unet(nn.Module):
         self.up_2 = Conv(quarters, 4 * halves)
         self.rising_2 = _blocks(halves, blocks[4])
         self.head = Conv(halves, 3 * 4, gain=0.0)
+
+    @property
+    def halo(self) -> int:
+        """The reach in latents."""
+        return math.ceil(self.reach / PATCH)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(n, c_in, h, w)``, sides multiples of 8, to ``(n, 3, h, w)`` float32."""
@@ -70,6 +81,11 @@ class DenoisingAnalysis(nn.Module):
         self.front = Unet(3, shape.front, shape.blocks)
         self.g_a = Analysis(arch)
 
+    @property
+    def halo(self) -> int:
+        """Latents on each side that decide a latent."""
+        return math.ceil((self.g_a.reach + self.front.reach) / PATCH)
+
     def forward(self, noisy: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the front makes of the image, and y ``(n, M, h/16, w/16)``, for levels."""
         estimate = noisy + self.front(noisy)
@@ -88,13 +104,18 @@ class Denoiser(nn.Module):
 
     @torch.no_grad()
     def inherit(self, source: Model | Denoiser) -> None:
-        """Start from an autoencoder, or from a denoiser of the same shape and its autoencoder."""
-        vae = source if isinstance(source, Model) else source.vae
-        self.vae.load_state_dict(vae.state_dict())
-        if isinstance(source, Denoiser):
+        """Start from an autoencoder, or from a denoiser and its autoencoder.
+
+        Raises:
+            ValueError: the denoiser has another shape.
+        """
+        if isinstance(source, Model):
+            self.vae.load_state_dict(source.state_dict())
+            self.analysis.g_a.load_state_dict(source.g_a.state_dict())
+        elif source.shape == self.shape:
             self.load_state_dict(source.state_dict())
         else:
-            self.analysis.g_a.load_state_dict(vae.g_a.state_dict())
+            raise ValueError(f"the denoiser to start from has another shape: {source.shape}")
 
     def decode(self, y: Tensor, anchor: Tensor) -> Tensor:
         """Return what the decoder makes of y as it is: gains, but no rounding; not clipped."""

@@ -125,10 +125,15 @@ class Modulation(nn.Module):
 
 
 class Analysis(nn.Module):
-    """g_a: image ``(n, 3, h, w)`` in [0, 1], sides multiples of 16, to y ``(n, M, h/16, w/16)``."""
+    """g_a: image ``(n, 3, h, w)`` in [0, 1], sides multiples of 16, to y ``(n, M, h/16, w/16)``.
+
+    Attributes:
+        reach: pixels beyond a latent's square of 16 x 16 that decide it, on every side.
+    """
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
+        self.reach = 8 * arch.blocks_8 + 16 * arch.blocks_16
         self.linear = nn.Parameter(torch.randn(arch.latent, 3 * PATCH * PATCH) / 28)
         self.stem = Conv(3, arch.channels_8, 8, stride=8, gain=0.3)
         self.level_8 = Modulation(arch.knots, arch.channels_8)

@@ -86,7 +86,7 @@ class DenoiserShape:
         blocks: blocks of either at 1/2, 1/4, 1/8, and again at 1/4 and 1/2.
     """
 
-    front: tuple[int, ...] = (32, 64, 112)
+    front: tuple[int, ...] = (32, 48, 128)
     refine: tuple[int, ...] = (48, 96, 192)
     blocks: tuple[int, ...] = (1, 1, 2, 1, 2)
 

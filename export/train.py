@@ -26,7 +26,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from export.architecture import PIXEL_UNIT
 from export.autoencoding import Autoencoding
-from export.bundle_weights import read_model
+from export.bundle_weights import read_denoiser, read_model
 from export.data import Crops, read_images
 from export.denoiser import Denoiser
 from export.denoising import Denoising
@@ -191,14 +191,20 @@ def _averaged(state: State) -> Model | Denoiser:
     return model
 
 
-def trained_model(folder: Path) -> Model | Denoiser:
+def trained_model(folder: Path, *, denoiser: bool = False) -> Model | Denoiser:
     """Return the model of a run's folder (its averaged weights) or of a bundle's.
+
+    Args:
+        folder: of either.
+        denoiser: whether a bundle's denoiser is wanted with its autoencoder, if it has one.
 
     Raises:
         ModelError: it is neither.
     """
     checkpoint = folder / CHECKPOINT
-    return averaged_model(checkpoint)[1] if checkpoint.exists() else read_model(folder)
+    if checkpoint.exists():
+        return averaged_model(checkpoint)[1]
+    return (read_denoiser(folder) if denoiser else None) or read_model(folder)
 
 
 def draw_levels(count: int, levels: tuple[float, float]) -> Tensor:

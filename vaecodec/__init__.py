@@ -3,6 +3,7 @@
 >>> import vaecodec
 >>> data = vaecodec.encode(image, quality=60)
 >>> image = vaecodec.decode(data)
+>>> clean = vaecodec.denoise(noisy)
 
 `Codec` does the same for a bundle and a device of choice. What is wrong with a file, an image or a
 model derives from `VaecodecError`; `vaecodec.errors` has them all. A wrong argument is a ValueError
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from vaecodec.codec import Codec
+    from vaecodec.codec import Codec, Denoisable
     from vaecodec.raster import Samples
 
 __version__ = "0.1.0"
@@ -51,6 +52,7 @@ __all__ = [
     "RuntimeUnavailableError",
     "VaecodecError",
     "decode",
+    "denoise",
     "encode",
     "register_vaec_opener",
 ]
@@ -69,6 +71,13 @@ def decode(data: bytes) -> Image.Image:
     from vaecodec.container import read_header
 
     return _codec(find_by_id(read_header(data).model_id).path).decode(data)
+
+
+def denoise(image: Denoisable, *, strength: float = 1.0) -> Denoisable:
+    """Return an image without its noise, by the bundle `base`; see `Codec.denoise`."""
+    from vaecodec.bundle import find_bundle
+
+    return _codec(find_bundle("base").path).denoise(image, strength=strength)
 
 
 def register_vaec_opener() -> None:

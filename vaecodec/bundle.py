@@ -37,14 +37,24 @@ DECODING_FILES = (
     "tables.npz",
 )
 """The files that decide what a file decodes to, in the order of the model id."""
+DENOISER, REFINER = "denoiser.onnx", "refiner.onnx"
+"""The files of a denoiser, if the bundle has one."""
 MODELS = Path(__file__).parent / "models"
 _FIXED = {"passes": PASSES, "anchors": ANCHORS, "patch": PATCH, "hyper_stride": HYPER_STRIDE}
 
 # A user's bundle may be anybody's: what it claims is bounded before it is believed.
 _MANIFEST_BYTES = 2**20
 _FILE_BYTES = 2**31  # what ONNX can hold in one
-_MAXIMA = {"latent_channels": 4096, "hyper_channels": 4096, "halo": 64}
+_MAXIMA = {"latent_channels": 4096, "hyper_channels": 4096, "halo": 64, "refiner_halo": 64}
 _SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class DenoiserHalos:
+    """Latents beyond a tile that the networks of a denoiser look at, on every side."""
+
+    analysis: int
+    refiner: int
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ class Bundle:
         halo: latents beyond a tile that the transforms look at, on every side.
         files: sha256 in hexadecimal by file name.
         known_answer: sha256 of the exact graphs' outputs on the known-answer input.
+        denoiser_halos: of the denoiser; None where there is none.
         manifest: all that the manifest says, for those who show it: nothing else is checked.
     """
 
@@ -71,6 +82,7 @@ class Bundle:
     halo: int
     files: dict[str, str]
     known_answer: str
+    denoiser_halos: DenoiserHalos | None
     manifest: dict[str, Any]
 
     @property
@@ -95,6 +107,16 @@ class Bundle:
                 "install the bundle again"
             )
         return data
+
+    def denoiser(self) -> DenoiserHalos:
+        """Return what its denoiser looks at.
+
+        Raises:
+            ModelError: it has none.
+        """
+        if self.denoiser_halos is None:
+            raise ModelError(f"the bundle {self.name} has no denoiser: name another with --bundle")
+        return self.denoiser_halos
 
     def card(self) -> str:
         """Return the model card.
@@ -192,6 +214,7 @@ def _read_manifest(path: Path) -> Bundle:
             halo=_number(fields, "halo"),
             files={name: _digest(digest) for name, digest in fields["files"].items()},
             known_answer=_text(fields["known_answer"]),
+            denoiser_halos=_denoiser(fields),
             manifest=fields,
         )
         named = tuple(fields["decoding_files"])
@@ -231,6 +254,13 @@ def _number(fields: dict[str, Any], name: str) -> int:
     if type(value) is not int or not 1 <= value <= _MAXIMA[name]:
         raise ValueError(f"{name} is not a whole number from 1 to {_MAXIMA[name]}")
     return value
+
+
+def _denoiser(fields: dict[str, Any]) -> DenoiserHalos | None:
+    if DENOISER not in fields["files"]:
+        return None
+    claimed = fields["denoiser"]
+    return DenoiserHalos(_number(claimed, "halo"), _number(claimed, "refiner_halo"))
 
 
 def _digest(value: object) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,13 @@ from vaecodec.alpha import average_plane, pack_plane, unpack_plane
 from vaecodec.budget import Budget
 from vaecodec.bundle import PATCH, PREVIEW_SCALE, Bundle, find_bundle
 from vaecodec.container import Container, Header, pack, read_header, unpack
+from vaecodec.denoising import (
+    Denoiser,
+    check_colours,
+    denoise_colours,
+    denoise_raster,
+    planes_of,
+)
 from vaecodec.errors import ModelMismatchError
 from vaecodec.latents import LatentCoder
 from vaecodec.limits import DEFAULT_LIMITS, Limits
@@ -29,6 +38,7 @@ from vaecodec.segments import TILE_PIXELS, Box, latent_box, segments, tiles
 from vaecodec.trace import Trace
 from vaecodec.transforms import PixelTransforms, Transforms
 
+Denoisable = TypeVar("Denoisable", Image.Image, Raster, NDArray[Any])
 Analysed = tuple[Box, NDArray[np.float32]]
 """A tile, in latents, and its y ``(1, M, h, w)``."""
 _TRANSFORMS = {"cpu": Transforms, "cuda": PixelTransforms}
@@ -77,6 +87,7 @@ class Codec:
         image: Image.Image | Samples | Raster,
         *,
         quality: float = DEFAULT_QUALITY,
+        denoise: bool = False,
         strip: Collection[str] = (),
         trace: Trace | None = None,
     ) -> bytes:
@@ -86,6 +97,7 @@ class Codec:
             image: a Pillow image, a raster, or an array ``(h, w)`` or ``(h, w, c)`` of uint8 or
                 uint16, where c is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
             quality: 0 (smallest file) to 100 (best image).
+            denoise: whether the file is to hold the image without its noise.
             strip: metadata to leave out: any of "exif", "icc", "xmp", "dpi".
             trace: filled with times and the estimated rate, if given.
 
@@ -93,6 +105,7 @@ class Codec:
             ImageError: the image is of a kind that cannot be encoded.
             LimitError: it is larger than the limits.
             InsufficientMemoryError: it is larger than this machine can encode.
+            ModelError: the bundle has no denoiser, and one was asked for.
             TypeError: `image` is none.
             ValueError: `quality` is out of range.
         """
@@ -101,7 +114,8 @@ class Codec:
         trace = trace or Trace(estimates=False)
         with memory_errors():
             frame = self.frame(raster, strip, trace)
-            return self.fill(frame, level, self.analyse(raster, level, trace), trace)
+            analysed = self.analyse(raster, level, trace, denoise=denoise)
+            return self.fill(frame, level, analysed, trace)
 
     def decode(
         self,
@@ -199,6 +213,57 @@ class Codec:
                 from_planes(x[0, :, :rows, :columns], target[:, :, : header.mode.colours])
             return from_array(out, from_chunks(container.ancillary).upright().without(strip))
 
+    def denoise(
+        self,
+        image: Denoisable,
+        *,
+        strength: float = 1.0,
+        strip: Collection[str] = (),
+        trace: Trace | None = None,
+    ) -> Denoisable:
+        """Return an image without its noise: all that `encode` keeps stays, alpha as it is.
+
+        Args:
+            image: what `encode` takes, or colours ``(h, w, 3)`` float32 in [0, 1], which noise may
+                leave.
+            strength: share of what is taken for noise that is removed, 0 to 1.
+            strip: metadata to leave out; see `encode`.
+            trace: filled with times, if given.
+
+        Returns:
+            The same kind as the image, its values within [0, 1]; of a Pillow image one of the modes
+            that files have.
+
+        Raises:
+            ImageError: the image is of a kind that cannot be denoised, or has values that are no
+                numbers.
+            LimitError: it is larger than the limits.
+            InsufficientMemoryError: it is larger than this machine can denoise.
+            ModelError: the bundle has no denoiser.
+            TypeError: `image` is none.
+            ValueError: `strength` is out of range.
+        """
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength must be 0 to 1, not {strength:g}")
+        trace = trace or Trace()
+        with memory_errors():
+            if isinstance(image, np.ndarray) and image.dtype == np.float32:
+                check_colours(image)
+                height, width = image.shape[:2]
+                self.limits.check_size(width, height)
+                self._check_memory(image.nbytes, self.latent_bytes(width, height))
+                return denoise_colours(self._denoiser, image, strength, trace)
+            raster = as_raster(image)
+            raster = self.admit(raster, self.latent_bytes(raster.width, raster.height))
+            clean = denoise_raster(self._denoiser, raster, strength, trace).without(strip)
+            if isinstance(image, Raster):
+                return clean
+            if isinstance(image, np.ndarray):
+                return clean.read().reshape(image.shape)
+            restored = clean.to_pillow()
+            attach(restored, clean.metadata)
+            return restored
+
     def admit(self, image: Image.Image | Samples | Raster, kept_bytes: int = 0) -> Raster:
         """Take an image for the steps of `encode`, which may be taken one by one.
 
@@ -215,6 +280,10 @@ class Codec:
         self._check_memory(image_bytes, kept_bytes)
         return raster
 
+    def latent_bytes(self, width: int, height: int) -> int:
+        """Return what y of a whole image takes, sizes in pixels."""
+        return 4 * self.bundle.latent_channels * latent_box(width, height).area
+
     def frame(self, raster: Raster, strip: Collection[str], trace: Trace) -> Container:
         """Return an image's file at level 0, its latents left empty: what no level changes."""
         size = (raster.width, raster.height)
@@ -229,11 +298,20 @@ class Codec:
         chunks = to_chunks(raster.metadata.without(strip))
         return Container(header, (b"",) * header.segments, tuple(alpha), chunks)
 
-    def analyse(self, raster: Raster, level: int, trace: Trace) -> Iterator[Analysed]:
-        """Yield y of an image, tile by tile, each when it is asked for."""
+    def analyse(
+        self, raster: Raster, level: int, trace: Trace, *, denoise: bool = False
+    ) -> Iterator[Analysed]:
+        """Yield y of an image, or of that image without noise, tile by tile, when asked for."""
+        if denoise:
+            yield from self._denoiser.analyse(raster.box, planes_of(raster), level, trace)
+            return
         grid = latent_box(raster.width, raster.height)
         for tile in tiles(grid):
-            yield tile, self._analyse(raster, tile, grid, level, trace)
+            seen = tile.grown(self.bundle.halo).within(grid)
+            with trace.stage("image"):
+                samples = raster.read(seen.scaled(PATCH).within(raster.box))
+            y = self._transforms.analyse(samples, level, trace)
+            yield tile, y[:, :, *tile.slices(seen)]
 
     def fill(
         self,
@@ -273,16 +351,6 @@ class Codec:
             index: self._latents.begin_bits(hyper, part, level, trace)
             for index, part in _of_segments(frame, analysed)
         }
-
-    def _analyse(
-        self, raster: Raster, tile: Box, grid: Box, level: int, trace: Trace
-    ) -> NDArray[np.float32]:
-        """Return y of a tile, ``(1, M, h, w)``."""
-        seen = tile.grown(self.bundle.halo).within(grid)
-        with trace.stage("image"):
-            samples = raster.read(seen.scaled(PATCH).within(raster.box))
-        y = self._transforms.analyse(samples, level, trace)
-        return y[:, :, *tile.slices(seen)]
 
     def _decode(
         self, data: bytes | memoryview, region: Box | None, strip: Collection[str], trace: Trace
@@ -345,6 +413,10 @@ class Codec:
             window = shared.slices(seen.scaled(PATCH))
             colours = out[*shared.slices(wanted)][:, :, : header.mode.colours]
             self._transforms.synthesise(y_hat, header.level, window, colours, trace)
+
+    @cached_property
+    def _denoiser(self) -> Denoiser:
+        return Denoiser(self.bundle, self._transforms)
 
     def _check_memory(self, image_bytes: int, kept_bytes: int = 0) -> None:
         """Hold what an image is going to take against the limit, by an estimate.

@@ -79,6 +79,13 @@ class Job(Protocol):
         ...
 
 
+def is_image(suffix: str) -> bool:
+    """Tell whether files of a suffix, in lower case, are images."""
+    from vaecodec.image import IMAGE_SUFFIXES
+
+    return suffix in IMAGE_SUFFIXES
+
+
 @dataclass(frozen=True)
 class Compress:
     """Images to `.vaec` files; the attributes are as in `Codec` and `Codec.encode`.
@@ -89,6 +96,7 @@ class Compress:
 
     quality: float = DEFAULT_QUALITY
     goal: Target | None = None
+    denoise: bool = False
     strip: tuple[str, ...] = ()
     bundle: str = "base"
     device: str = "cpu"
@@ -101,9 +109,7 @@ class Compress:
 
     def takes(self, suffix: str) -> bool:
         """Tell whether it is an image's."""
-        from vaecodec.image import IMAGE_SUFFIXES
-
-        return suffix in IMAGE_SUFFIXES
+        return is_image(suffix)
 
     def open(self, threads: int | None) -> Work:
         """Load the encoder; see `Codec` for the errors."""
@@ -117,9 +123,11 @@ class Compress:
             image = read_image(data, self.limits)
             notices = image.notices
             if self.goal is None:
-                coded = codec.encode(image, quality=self.quality, strip=self.strip)
+                coded = codec.encode(
+                    image, quality=self.quality, denoise=self.denoise, strip=self.strip
+                )
             else:
-                reached = encode_to(codec, image, self.goal, strip=self.strip)
+                reached = encode_to(codec, image, self.goal, denoise=self.denoise, strip=self.strip)
                 coded = reached.data
                 notices += (reached.notice,) if reached.notice else ()
             return Made(coded, image.width, image.height, notices)
@@ -167,6 +175,42 @@ class Decompress:
                 codecs[model_id] = Codec(chosen, self.device, threads=threads, limits=self.limits)
             image = codecs[model_id].decode_raster(data, strip=self.strip)
             return Made(write_image(image, self.suffix), image.width, image.height)
+
+        return work
+
+
+@dataclass(frozen=True)
+class Denoise:
+    """Noisy images to clean ones; the attributes are as in `Codec` and `Codec.denoise`.
+
+    Attributes:
+        suffix: of the clean images, which names their format.
+    """
+
+    strength: float = 1.0
+    suffix: str = ".png"
+    strip: tuple[str, ...] = ()
+    bundle: str = "base"
+    device: str = "cpu"
+    limits: Limits = DEFAULT_LIMITS
+
+    def takes(self, suffix: str) -> bool:
+        """Tell whether it is an image's."""
+        return is_image(suffix)
+
+    def open(self, threads: int | None) -> Work:
+        """Load the networks; see `Codec` for the errors."""
+        from vaecodec.codec import Codec
+        from vaecodec.image import check_suffix, read_image, write_image
+
+        check_suffix(self.suffix)
+        codec = Codec(self.bundle, self.device, threads=threads, limits=self.limits)
+
+        def work(data: bytes) -> Made:
+            image = read_image(data, self.limits)
+            clean = codec.denoise(image, strength=self.strength, strip=self.strip)
+            written = write_image(clean, self.suffix)
+            return Made(written, clean.width, clean.height, image.notices)
 
         return work
 

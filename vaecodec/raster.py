@@ -7,6 +7,7 @@ bits); where that changes more than the storage, a notice says so.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -27,7 +28,7 @@ _PLAIN = {"L": Mode.GREY, "LA": Mode.GREY_ALPHA, "RGB": Mode.RGB, "RGBA": Mode.R
 # Cameras append previews and gain maps to a JPEG, which Pillow then calls MPO. Its first frame is
 # the photograph that every other program shows.
 _FIRST_FRAME_FORMATS = frozenset({"MPO"})
-_DTYPES = {8: np.uint8, 16: np.uint16}
+_DTYPES: dict[int, type[np.uint8] | type[np.uint16]] = {8: np.uint8, 16: np.uint16}
 
 # How a stored image is turned upright, by its EXIF orientation: rows and columns change places,
 # then columns are reversed, then rows.
@@ -67,6 +68,11 @@ class Raster:
     def height(self) -> int:
         """Pixels of the upright image, from top to bottom."""
         return self._size[1]
+
+    @property
+    def dtype(self) -> type[np.uint8] | type[np.uint16]:
+        """Of its samples."""
+        return _DTYPES[self.bit_depth]
 
     @property
     def box(self) -> Box:
@@ -114,6 +120,10 @@ class Raster:
         """Return the colours, alpha left aside, as ``(h, w, 3)`` of 8 bits; maybe read-only."""
         colours = self.read()[:, :, : self.mode.colours] >> (self.bit_depth - 8)
         return np.broadcast_to(colours.astype(np.uint8, copy=False), (*colours.shape[:2], 3))
+
+    def without(self, strip: Collection[str]) -> Raster:
+        """Return the same image without some kinds of metadata."""
+        return replace(self, metadata=self.metadata.without(strip))
 
     def to_pillow(self) -> Image.Image:
         """Return a Pillow image, metadata left aside.
@@ -244,6 +254,12 @@ def to_planes(samples: Samples) -> NDArray[np.float32]:
     np.divide(samples[:, :, : mode.colours].transpose(2, 0, 1), top, out=planes[0])
     if mode.has_alpha:
         fill_hidden(planes[0], samples[:, :, -1])
+    return padded(planes)
+
+
+def padded(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Repeat the last row and column of ``(1, 3, h, w)`` up to multiples of `PATCH`."""
+    height, width = planes.shape[2:]
     edges = ((0, 0), (0, 0), (0, -height % PATCH), (0, -width % PATCH))
     return np.pad(planes, edges, mode="edge") if any(map(any, edges)) else planes
 

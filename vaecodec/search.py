@@ -13,7 +13,7 @@ level, and a decoder cannot tell for which one it was made: it is kept while the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -112,6 +112,7 @@ def encode_to(
     image: Image.Image | Samples | Raster,
     target: Target,
     *,
+    denoise: bool = False,
     strip: Collection[str] = (),
     trace: Trace | None = None,
 ) -> Reached:
@@ -126,20 +127,24 @@ def encode_to(
         codec: what encodes.
         image: as `Codec.encode` takes it.
         target: what to reach.
+        denoise: as `Codec.encode` takes it.
         strip: metadata to leave out; see `Codec.encode`.
         trace: filled with the times of all that was tried, if given.
 
     Raises:
         TargetError: no file is as small, or no image as good.
         VaecodecError: as `Codec.encode`.
+        ValueError: the target is a fidelity, and the image that it would be to is noisy.
     """
+    if denoise and target.kind == "psnr":
+        raise ValueError("no fidelity can be reached to an image whose noise is to go")
     raster = as_raster(image)
-    y_bytes = 4 * codec.bundle.latent_channels * latent_box(raster.width, raster.height).area
+    y_bytes = codec.latent_bytes(raster.width, raster.height)
     keep = y_bytes <= _KEPT_BYTES
     codec.admit(raster, y_bytes if keep else 0)
     with memory_errors():
         trace = trace or Trace(estimates=False)
-        coding = _Coding(codec, raster, strip, trace, keep=keep)
+        coding = _Coding(codec, raster, strip, trace, keep=keep, denoise=denoise)
         if target.kind == "psnr":
             return _to_psnr(coding, target.value)
         bits = min(target.value, _MOST) * (8 if target.kind == "size" else coding.pixels)
@@ -274,7 +279,14 @@ class _Coding:
     """An image that is encoded at several levels, and analysed as seldom as can be."""
 
     def __init__(
-        self, codec: Codec, raster: Raster, strip: Collection[str], trace: Trace, *, keep: bool
+        self,
+        codec: Codec,
+        raster: Raster,
+        strip: Collection[str],
+        trace: Trace,
+        *,
+        keep: bool,
+        denoise: bool,
     ) -> None:
         self.codec, self.raster, self.trace = codec, raster, trace
         self.pixels = raster.width * raster.height
@@ -286,7 +298,7 @@ class _Coding:
         self._segment_bytes: Mapping[int, float] = (
             {0: 1} if self._frame.header.segments == 1 else {}
         )
-        self._keep = keep
+        self._keep, self._denoise = keep, denoise
         self._analysed: list[Analysed] = []
         self._level = 0
 
@@ -299,8 +311,11 @@ class _Coding:
             return False
         self._level = level if at_an_end else min(level + _LEAD, MAX_LEVEL)
         self._analysed.clear()  # before the next takes memory
-        self._analysed.extend(self.codec.analyse(self.raster, self._level, self.trace))
+        self._analysed.extend(self._analyse(self._level))
         return True
+
+    def _analyse(self, level: int) -> Iterator[Analysed]:
+        return self.codec.analyse(self.raster, level, self.trace, denoise=self._denoise)
 
     def round_to(self, limit_bytes: int) -> None:
         """Let rounding lead what is encoded from now on to a size, where it is near."""
@@ -320,7 +335,7 @@ class _Coding:
 
     def encode(self, level: int) -> bytes:
         """Return the file of a level."""
-        analysed = self._analysed or self.codec.analyse(self.raster, level, self.trace)
+        analysed = self._analysed or self._analyse(level)
         budget = None
         if self._size and 0 < level < MAX_LEVEL:  # what is said of the ends is to be true
             budget = Budget(*self._size, self._segment_bytes)

@@ -19,14 +19,14 @@ from vaecodec.container import SEGMENT_PIXELS
 
 SEGMENT = SEGMENT_PIXELS // PATCH
 """Latents along each side of a whole segment."""
-TILE_ROWS, TILE_COLUMNS = 2 * SEGMENT, 2 * SEGMENT
-"""Latents of a tile of a large image: its halo then costs a tenth to a seventh more time, and its
-activations take some 450 MB, whatever the size of the image."""
+TILE_SIDE = 2 * SEGMENT
+"""Latents along each side of a tile of a large image: its halo then costs a tenth to a seventh more
+time, and its activations take some 450 MB, whatever the size of the image."""
 _MARGIN = 8
 """Latents that a halo may have, more or less."""
 _NARROW = 16
 """Latents across a strip that would be mostly halo."""
-TILE_PIXELS = TILE_ROWS * TILE_COLUMNS * PATCH**2
+TILE_PIXELS = (TILE_SIDE * PATCH) ** 2
 """Pixels of such a tile, its halo left aside."""
 
 
@@ -99,22 +99,26 @@ def segments(area: Box, latents: Box) -> Iterator[tuple[int, Box]]:
             yield row * across + column, cell.scaled(SEGMENT).within(latents)
 
 
-def tiles(area: Box) -> list[Box]:
+def tiles(area: Box, side: int = TILE_SIDE) -> list[Box]:
     """Return the tiles that cover a part of an image, in latents, in raster order.
+
+    Args:
+        area: the part.
+        side: latents of a whole tile, rows and columns: a multiple of a segment's.
 
     What fits into a tile is one, wherever it lies. Otherwise tiles begin where segments do; a
     narrow strip at the end joins its neighbour. A margin counts, so that long strips, which are
     mostly halo, are cut too.
     """
-    if area.grown(_MARGIN).area <= Box(0, 0, TILE_ROWS, TILE_COLUMNS).grown(_MARGIN).area:
+    if area.grown(_MARGIN).area <= Box(0, 0, side, side).grown(_MARGIN).area:
         return [area]
-    return list(_cut(area, TILE_ROWS, TILE_COLUMNS))
+    return list(_cut(area, side))
 
 
-def _cut(area: Box, rows: int, columns: int) -> Iterator[Box]:
+def _cut(area: Box, side: int) -> Iterator[Box]:
     """Yield what the cells of a grid, which begins at zero, share with an area."""
-    for top, bottom in _steps(area.top, area.bottom, rows):
-        for left, right in _steps(area.left, area.right, columns):
+    for top, bottom in _steps(area.top, area.bottom, side):
+        for left, right in _steps(area.left, area.right, side):
             yield Box(top, left, bottom, right)
 
 

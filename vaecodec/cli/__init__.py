@@ -1,4 +1,4 @@
-"""The command line: `vaecodec compress`, `decompress`, `info`, `verify`, `models` and `bench`.
+"""The command line: `vaecodec compress`, `decompress`, `denoise`, `info` and so on.
 
 The one place that prints. Standard output carries data only; summaries, progress and errors go to
 standard error. Numpy, Pillow and ONNX Runtime are imported by the commands that need them, when
@@ -18,6 +18,7 @@ from vaecodec.cli.bench import bench
 from vaecodec.cli.compress import compress
 from vaecodec.cli.console import note, one_line, put_text
 from vaecodec.cli.decompress import decompress
+from vaecodec.cli.denoise import denoise
 from vaecodec.cli.device import TRACEBACKS
 from vaecodec.cli.info import info
 from vaecodec.cli.models import models
@@ -35,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (compress, decompress, info, verify, models, bench):
+for _command in (compress, decompress, denoise, info, verify, models, bench):
     # Each module ends its command's help with what `EXAMPLES` says.
     app.command(epilog=getattr(sys.modules[_command.__module__], "EXAMPLES", None))(_command)
 
@@ -81,7 +82,7 @@ def _root(  # pyright: ignore[reportUnusedFunction]
         ),
     ] = False,
 ) -> None:
-    """Compress photographs with a variational autoencoder."""
+    """Compress and restore photographs with a variational autoencoder."""
 
 
 def _signal_code(error: BaseException | None) -> int | None:

@@ -46,6 +46,7 @@ EXAMPLES = examples(
     "vaecodec compress photo.png small.vaec -q 20 --psnr",
     "vaecodec compress photo.png --target-size 30k --quiet",
     "vaecodec compress scan.tif --target-psnr 36 --strip exif,xmp --json",
+    "vaecodec compress noisy.jpg --denoise     # a smaller file, which opens clean",
     "vaecodec compress photos/ compressed/ -r -j 2",
     "vaecodec compress - - < photo.jpg > photo.vaec",
 )
@@ -94,6 +95,10 @@ def compress(
             "--target-psnr", metavar="DB", help="The lowest quality that has this PSNR, in dB."
         ),
     ] = None,
+    denoise: Annotated[
+        bool,
+        typer.Option("--denoise", help="Leave out noise and the traces of JPEG: smaller files."),
+    ] = False,
     psnr: Annotated[
         bool, typer.Option("--psnr", help="Decode the result again, and show its PSNR.")
     ] = False,
@@ -117,6 +122,9 @@ def compress(
     folder OUT; files whose output exists are skipped, so the same command goes on after a stop.
     """
     goal = _chosen_goal(quality, target_size, target_bpp, target_psnr)
+    if denoise and (psnr or target_psnr is not None):
+        reason = "it would be to the image with its noise, which --denoise leaves out"
+        raise typer.BadParameter(reason, param_hint="--psnr" if psnr else "--target-psnr")
     quality = DEFAULT_QUALITY if quality is None else quality
     left_out = stripped(strip)
     limits = chosen_limits(max_pixels, max_memory)
@@ -124,7 +132,7 @@ def compress(
         if psnr:
             raise typer.BadParameter("it is for single images", param_hint="--psnr")
         process_folder(
-            Compress(quality, goal, left_out, bundle, device, limits),
+            Compress(quality, goal, denoise, left_out, bundle, device, limits),
             source,
             named_target(target, output),
             recursive=recursive,
@@ -169,10 +177,12 @@ def compress(
     start = time.perf_counter()
     with about(source):
         if goal is None:
-            coded = codec.encode(image, quality=quality, strip=left_out, trace=trace)
+            coded = codec.encode(
+                image, quality=quality, denoise=denoise, strip=left_out, trace=trace
+            )
             reached = Reached(coded, quality)
         else:
-            reached = encode_to(codec, image, goal, strip=left_out, trace=trace)
+            reached = encode_to(codec, image, goal, denoise=denoise, strip=left_out, trace=trace)
     seconds = time.perf_counter() - start
     psnr_db = reached.psnr_db
     if psnr and psnr_db is None:

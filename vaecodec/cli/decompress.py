@@ -20,6 +20,7 @@ from vaecodec.cli.folders import (
 )
 from vaecodec.cli.options import (
     Force,
+    Format,
     Json,
     MaxMemory,
     MaxPixels,
@@ -52,10 +53,6 @@ EXAMPLES = examples(
 )
 
 
-def _check_format(suffix: str) -> str:
-    return "." + suffix.removeprefix(".").lower()
-
-
 def decompress(
     source: Sources,
     target: Target = None,
@@ -76,15 +73,7 @@ def decompress(
         int,
         typer.Option("--scale", metavar="1|8", help="8 gives a small preview, an eighth the size."),
     ] = 1,
-    suffix: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="SUFFIX",
-            callback=_check_format,
-            help="Of outputs whose names are derived: png, tif, webp, jpg, ...",
-        ),
-    ] = "png",
+    suffix: Format = "png",
     strip: Strip = "",
     recursive: Recursive = False,
     jobs: Jobs = 0,

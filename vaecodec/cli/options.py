@@ -29,6 +29,10 @@ def complete_strip(incomplete: str) -> list[str]:
     return [f"{before}{comma}{kind}" for kind in (*rest, "all") if kind.startswith(last)]
 
 
+def _check_format(suffix: str) -> str:
+    return "." + suffix.removeprefix(".").lower()
+
+
 Source = Annotated[str, typer.Argument(metavar="IN", help="File to read; - for standard input.")]
 Sources = Annotated[
     str,
@@ -44,6 +48,15 @@ Target = Annotated[
 ]
 Output = Annotated[
     str | None, typer.Option("-o", "--output", metavar="OUT", help="The same as OUT.")
+]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="SUFFIX",
+        callback=_check_format,
+        help="Of outputs whose names are derived: png, tif, webp, jpg, ...",
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No summary and no progress.")]

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import time
+from pathlib import PurePath
+from typing import Annotated
+
+import typer
+
+from vaecodec.cli.console import about, note, put_json
+from vaecodec.cli.device import Device, Verbose, tell_setup, tell_times
+from vaecodec.cli.folders import (
+    Engine,
+    Jobs,
+    RayAddress,
+    Recursive,
+    check_single,
+    is_folder,
+    process_folder,
+)
+from vaecodec.cli.options import (
+    BundleName,
+    Force,
+    Format,
+    Json,
+    MaxMemory,
+    MaxPixels,
+    Output,
+    Quiet,
+    Sources,
+    Strip,
+    Target,
+    check_json,
+    chosen_limits,
+    examples,
+    stripped,
+)
+from vaecodec.cli.paths import STREAM, check_target, choose_target, named_target, write
+from vaecodec.jobs import Denoise
+
+EXAMPLES = examples(
+    "vaecodec denoise noisy.jpg                # makes noisy.denoised.png",
+    "vaecodec denoise noisy.jpg clean.png --strength 0.7",
+    "vaecodec denoise photos/ clean/ -r --format jpg",
+    "vaecodec denoise - - < noisy.png > clean.png",
+)
+
+
+def _check_strength(strength: float) -> float:
+    if not 0 <= strength <= 1:
+        raise typer.BadParameter(f"{strength:g} is not from 0 to 1")
+    return strength
+
+
+def denoise(
+    source: Sources,
+    target: Target = None,
+    output: Output = None,
+    strength: Annotated[
+        float,
+        typer.Option(
+            "--strength",
+            metavar="0..1",
+            callback=_check_strength,
+            help="Share of the noise that is removed.",
+        ),
+    ] = 1.0,
+    suffix: Format = "png",
+    strip: Strip = "",
+    recursive: Recursive = False,
+    jobs: Jobs = 0,
+    engine: Engine = "processes",
+    ray_address: RayAddress = None,
+    max_pixels: MaxPixels = None,
+    max_memory: MaxMemory = None,
+    force: Force = False,
+    bundle: BundleName = "base",
+    device: Device = "cpu",
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    as_json: Json = False,
+) -> None:
+    """Remove noise and the traces of JPEG from an image, or from a folder of them.
+
+    Nobody needs to know how strong the noise is. Without OUT, photo.jpg becomes photo.denoised.png
+    beside it; the suffix of OUT chooses the format. Of a folder, the tree is mirrored in the folder
+    OUT, which has to be named; files whose output exists are skipped.
+    """
+    left_out = stripped(strip)
+    limits = chosen_limits(max_pixels, max_memory)
+    if is_folder(source):
+        from vaecodec.image import check_suffix
+
+        check_suffix(suffix)
+        folder = named_target(target, output)
+        if folder is None or folder == source:
+            reason = "clean images cannot lie among the noisy: name another folder"
+            raise typer.BadParameter(reason, param_hint="OUT")
+        process_folder(
+            Denoise(strength, suffix, left_out, bundle, device, limits),
+            source,
+            folder,
+            recursive=recursive,
+            jobs=jobs,
+            force=force,
+            quiet=quiet,
+            as_json=as_json,
+            verbosity=verbose,
+            engine=engine,
+            ray_address=ray_address,
+        )
+        return
+    target = choose_target(source, target, output, f".denoised{suffix}")
+    check_json(target, as_json=as_json)
+    check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
+    check_target(target, force=force, source=source)
+
+    from vaecodec.fileio import read_bytes
+    from vaecodec.image import check_suffix, read_image, write_image
+
+    suffix = suffix if target == STREAM else PurePath(target).suffix
+    check_suffix(suffix)
+    data = read_bytes(source, limits)
+    with about(source):
+        image = read_image(data, limits)
+    if not quiet:
+        for notice in image.notices:
+            note(f"{source}: {notice}")
+
+    from vaecodec.bundle import find_bundle
+    from vaecodec.codec import Codec
+    from vaecodec.trace import Trace
+
+    trace = Trace()
+    chosen = find_bundle(bundle)
+    tell_setup(chosen, device, verbose)
+    with trace.stage("load"):
+        codec = Codec(chosen, device, limits=limits)
+    start = time.perf_counter()
+    with about(source):
+        clean = codec.denoise(image, strength=strength, strip=left_out, trace=trace)
+    seconds = time.perf_counter() - start
+    with trace.stage("write"):
+        write(target, write_image(clean, suffix), force=force)
+
+    if as_json:
+        put_json(
+            {
+                "input": source,
+                "output": target,
+                "input_bytes": len(data),
+                "width": clean.width,
+                "height": clean.height,
+                "mode": clean.mode.name,
+                "denoise_s": seconds,
+            }
+        )
+    elif not quiet:
+        size = f"{clean.width}x{clean.height} {clean.mode.name}"
+        note(f"{source} -> {target}: {size}, {seconds:.2f} s")
+    tell_times(trace, verbose)

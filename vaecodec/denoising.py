@@ -1,0 +1,150 @@
+"""Noisy pixels to clean ones, through the autoencoder and without a file.
+
+    x --denoiser--> y --gain of the top level--> decoder --> x_hat --refiner (sees x)--> restored
+
+Tiles are smaller than those of the codec: half of the networks see half of the resolution, where
+activations are large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecodec.bundle import PATCH, Bundle
+from vaecodec.container import MAX_LEVEL
+from vaecodec.errors import ImageError
+from vaecodec.latents import pad_latents
+from vaecodec.raster import Raster, from_array, from_planes, padded, to_planes
+from vaecodec.runtime import scalar_inputs
+from vaecodec.segments import SEGMENT, Box, latent_box, tiles
+from vaecodec.trace import Trace
+from vaecodec.transforms import Transforms
+
+Planes = NDArray[np.float32]
+"""Colours, ``(1, 3, h, w)``, nominally in [0, 1]."""
+Read = Callable[[Box], Planes]
+"""Returns a rectangle of an image, repeated at its end to multiples of `PATCH`."""
+
+
+class Denoiser:
+    """What of one bundle denoises."""
+
+    def __init__(self, bundle: Bundle, transforms: Transforms) -> None:
+        """Take the networks of a bundle.
+
+        Raises:
+            ModelError: the bundle has no denoiser.
+        """
+        self._bundle, self._transforms = bundle, transforms
+        self._halos = bundle.denoiser()
+
+    def restore(
+        self, size: Box, read: Read, strength: float, trace: Trace
+    ) -> Iterator[tuple[Box, Planes]]:
+        """Yield rectangles of an image, in pixels, and what each is without noise, not clipped.
+
+        Args:
+            size: the whole image, in pixels.
+            read: what gives the noisy image.
+            strength: 0 leaves all of the noise, 1 removes it.
+            trace: gets times.
+        """
+        grid = latent_box(size.right, size.bottom)
+        y = np.empty((1, self._bundle.latent_channels, *grid.shape), np.float32)
+        for tile, part in self.analyse(size, read, MAX_LEVEL, trace):
+            y[:, :, *tile.slices(grid)] = part
+        for tile in tiles(grid, SEGMENT):
+            seen = tile.grown(self._halos.refiner).within(grid)
+            x_hat = self._decode(y, seen, grid, trace)
+            with trace.stage("image"):
+                x = read(seen.scaled(PATCH).within(size))
+            with trace.stage("refinement"):
+                (restored,) = self._transforms.network("refiner")(
+                    {"x": x, "x_hat": x_hat}, (np.float32, x.shape)
+                )
+                restored += np.float32(1 - strength) * (x - restored)
+            pixels = tile.scaled(PATCH).within(size)
+            yield pixels, restored[:, :, *pixels.slices(seen.scaled(PATCH))]
+
+    def analyse(
+        self, size: Box, read: Read, level: int, trace: Trace
+    ) -> Iterator[tuple[Box, NDArray[np.float32]]]:
+        """Yield tiles, in latents, and y of each, ``(1, M, h, w)``, of the image without noise."""
+        grid = latent_box(size.right, size.bottom)
+        for tile in tiles(grid, SEGMENT):
+            seen = tile.grown(self._halos.analysis).within(grid)
+            with trace.stage("image"):
+                x = read(seen.scaled(PATCH).within(size))
+            with trace.stage("analysis"):
+                shape = (1, self._bundle.latent_channels, *seen.shape)
+                (y,) = self._transforms.network("denoiser")(
+                    {"x": x, **scalar_inputs(level)}, (np.float32, shape)
+                )
+            yield tile, y[:, :, *tile.slices(seen)]
+
+    def _decode(self, y: NDArray[np.float32], wanted: Box, grid: Box, trace: Trace) -> Planes:
+        """Return what the decoder makes of latents that were not rounded, of a rectangle."""
+        seen = wanted.grown(self._bundle.halo).within(grid)
+        level = scalar_inputs(MAX_LEVEL)
+        with trace.stage("synthesis"):
+            padded = pad_latents(y[:, :, *seen.slices(grid)])
+            # Which tells hyper-latents, too; their shape is of no interest.
+            gained, _ = self._transforms.network("hyper")(
+                {"y": padded, **level}, (np.float32, padded.shape), (np.float32, (1,) + (None,) * 3)
+            )
+            rows, columns = seen.shape
+            pixels = seen.scaled(PATCH)
+            (x_hat,) = self._transforms.network("decoder")(
+                {"y_hat": np.ascontiguousarray(gained[:, :, :rows, :columns]), **level},
+                (np.float32, (1, 3, *pixels.shape)),
+            )
+        return np.ascontiguousarray(x_hat[:, :, *wanted.scaled(PATCH).slices(pixels)])
+
+
+def denoise_raster(denoiser: Denoiser, raster: Raster, strength: float, trace: Trace) -> Raster:
+    """Return an image without noise, all else as it was."""
+    out = np.empty((raster.height, raster.width, raster.mode), raster.dtype)
+    if raster.mode.has_alpha:
+        out[:, :, -1] = raster.read()[:, :, -1]
+    parts = denoiser.restore(raster.box, planes_of(raster), strength, trace)
+    for box, planes in parts:
+        with trace.stage("image"):
+            colours = out[*box.slices(raster.box)][:, :, : raster.mode.colours]
+            from_planes(planes[0], colours)
+    return from_array(out, raster.metadata)
+
+
+def check_colours(colours: NDArray[np.float32]) -> None:
+    """Refuse what is no ``(h, w, 3)``.
+
+    Raises:
+        ImageError: it has another shape, no pixels, or values that are no numbers.
+    """
+    if colours.ndim != 3 or colours.shape[2] != 3 or not colours.size:
+        raise ImageError(f"an array of shape {colours.shape} is no colours: (h, w, 3) would be")
+    if not np.isfinite(colours).all():
+        raise ImageError("the array has infinities, or what is no number")
+
+
+def denoise_colours(
+    denoiser: Denoiser, colours: NDArray[np.float32], strength: float, trace: Trace
+) -> NDArray[np.float32]:
+    """Return colours ``(h, w, 3)`` without noise, within [0, 1]."""
+    size = Box(0, 0, *colours.shape[:2])
+
+    def read(box: Box) -> Planes:
+        part = colours[*box.slices(size)].transpose(2, 0, 1)[np.newaxis]
+        return padded(np.ascontiguousarray(part))
+
+    out = np.empty_like(colours)
+    for box, planes in denoiser.restore(size, read, strength, trace):
+        out[*box.slices(size)] = planes[0].transpose(1, 2, 0)
+    return out.clip(0, 1, out=out)
+
+
+def planes_of(raster: Raster) -> Read:
+    """Return what gives the colours of an image."""
+    return lambda box: to_planes(raster.read(box))
