@@ -22,6 +22,7 @@ from vaecodec.bundle import PATCH, PREVIEW_SCALE, Bundle, find_bundle
 from vaecodec.container import Container, Header, pack, read_header, unpack
 from vaecodec.denoising import (
     Denoiser,
+    Restoration,
     check_colours,
     denoise_colours,
     denoise_raster,
@@ -218,6 +219,7 @@ class Codec:
         image: Denoisable,
         *,
         strength: float = 1.0,
+        refine: bool = True,
         strip: Collection[str] = (),
         trace: Trace | None = None,
     ) -> Denoisable:
@@ -227,6 +229,8 @@ class Codec:
             image: what `encode` takes, or colours ``(h, w, 3)`` float32 in [0, 1], which noise may
                 leave.
             strength: share of what is taken for noise that is removed, 0 to 1.
+            refine: whether a network at full resolution mends what the autoencoder made; without
+                it, the result is what a file of the best quality is nearly opened as.
             strip: metadata to leave out; see `encode`.
             trace: filled with times, if given.
 
@@ -243,8 +247,7 @@ class Codec:
             TypeError: `image` is none.
             ValueError: `strength` is out of range.
         """
-        if not 0 <= strength <= 1:
-            raise ValueError(f"strength must be 0 to 1, not {strength:g}")
+        how = Restoration(strength, refine)
         trace = trace or Trace()
         with memory_errors():
             if isinstance(image, np.ndarray) and image.dtype == np.float32:
@@ -252,10 +255,10 @@ class Codec:
                 height, width = image.shape[:2]
                 self.limits.check_size(width, height)
                 self._check_memory(image.nbytes, self.latent_bytes(width, height))
-                return denoise_colours(self._denoiser, image, strength, trace)
+                return denoise_colours(self._denoiser, image, how, trace)
             raster = as_raster(image)
             raster = self.admit(raster, self.latent_bytes(raster.width, raster.height))
-            clean = denoise_raster(self._denoiser, raster, strength, trace).without(strip)
+            clean = denoise_raster(self._denoiser, raster, how, trace).without(strip)
             if isinstance(image, Raster):
                 return clean
             if isinstance(image, np.ndarray):

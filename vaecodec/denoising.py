@@ -9,6 +9,7 @@ activations are large.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,22 @@ Read = Callable[[Box], Planes]
 """Returns a rectangle of an image, repeated at its end to multiples of `PATCH`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """How to denoise; see `Codec.denoise`.
+
+    Raises:
+        ValueError: the strength is not from 0 to 1.
+    """
+
+    strength: float = 1.0
+    refine: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength must be 0 to 1, not {self.strength:g}")
+
+
 class Denoiser:
     """What of one bundle denoises."""
 
@@ -42,14 +59,14 @@ class Denoiser:
         self._halos = bundle.denoiser()
 
     def restore(
-        self, size: Box, read: Read, strength: float, trace: Trace
+        self, size: Box, read: Read, how: Restoration, trace: Trace
     ) -> Iterator[tuple[Box, Planes]]:
         """Yield rectangles of an image, in pixels, and what each is without noise, not clipped.
 
         Args:
             size: the whole image, in pixels.
             read: what gives the noisy image.
-            strength: 0 leaves all of the noise, 1 removes it.
+            how: strength, and whether to refine.
             trace: gets times.
         """
         grid = latent_box(size.right, size.bottom)
@@ -61,11 +78,14 @@ class Denoiser:
             x_hat = self._decode(y, seen, grid, trace)
             with trace.stage("image"):
                 x = read(seen.scaled(PATCH).within(size))
-            with trace.stage("refinement"):
-                (restored,) = self._transforms.network("refiner")(
-                    {"x": x, "x_hat": x_hat}, (np.float32, x.shape)
-                )
-                restored += np.float32(1 - strength) * (x - restored)
+            restored = x_hat
+            if how.refine:
+                with trace.stage("refinement"):
+                    (restored,) = self._transforms.network("refiner")(
+                        {"x": x, "x_hat": x_hat}, (np.float32, x.shape)
+                    )
+            if how.strength < 1:
+                restored += np.float32(1 - how.strength) * (x - restored)
             pixels = tile.scaled(PATCH).within(size)
             yield pixels, restored[:, :, *pixels.slices(seen.scaled(PATCH))]
 
@@ -104,12 +124,12 @@ class Denoiser:
         return np.ascontiguousarray(x_hat[:, :, *wanted.scaled(PATCH).slices(pixels)])
 
 
-def denoise_raster(denoiser: Denoiser, raster: Raster, strength: float, trace: Trace) -> Raster:
+def denoise_raster(denoiser: Denoiser, raster: Raster, how: Restoration, trace: Trace) -> Raster:
     """Return an image without noise, all else as it was."""
     out = np.empty((raster.height, raster.width, raster.mode), raster.dtype)
     if raster.mode.has_alpha:
         out[:, :, -1] = raster.read()[:, :, -1]
-    parts = denoiser.restore(raster.box, planes_of(raster), strength, trace)
+    parts = denoiser.restore(raster.box, planes_of(raster), how, trace)
     for box, planes in parts:
         with trace.stage("image"):
             colours = out[*box.slices(raster.box)][:, :, : raster.mode.colours]
@@ -130,7 +150,7 @@ def check_colours(colours: NDArray[np.float32]) -> None:
 
 
 def denoise_colours(
-    denoiser: Denoiser, colours: NDArray[np.float32], strength: float, trace: Trace
+    denoiser: Denoiser, colours: NDArray[np.float32], how: Restoration, trace: Trace
 ) -> NDArray[np.float32]:
     """Return colours ``(h, w, 3)`` without noise, within [0, 1]."""
     size = Box(0, 0, *colours.shape[:2])
@@ -140,7 +160,7 @@ def denoise_colours(
         return padded(np.ascontiguousarray(part))
 
     out = np.empty_like(colours)
-    for box, planes in denoiser.restore(size, read, strength, trace):
+    for box, planes in denoiser.restore(size, read, how, trace):
         out[*box.slices(size)] = planes[0].transpose(1, 2, 0)
     return out.clip(0, 1, out=out)
 

@@ -14,13 +14,11 @@ import numpy as np
 import PIL
 from PIL import Image, ImageFile, features
 
+from vaecodec.bench.choice import choose
 from vaecodec.bench.results import PeerInfo
 from vaecodec.errors import ImageError, RuntimeUnavailableError
 from vaecodec.image import pillow_without_limits
 from vaecodec.raster import Samples
-
-INSTALLED, ALL = "installed", "all"
-"""What stands in a list of codecs for those that are there, and for every one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,28 +236,5 @@ PEERS = {
 
 
 def choose_peers(names: Sequence[str]) -> list[Peer]:
-    """Return the codecs of a list of names, which may hold `all` or `installed`.
-
-    Raises:
-        ValueError: If there is no codec of a name.
-        RuntimeUnavailableError: If the library of one that was named, or of `all`, is missing.
-    """
-    chosen: dict[str, Peer] = {}
-    for name in names:
-        if name in (ALL, INSTALLED):
-            chosen |= {p.name: p for p in PEERS.values() if name == ALL or _is_installed(p)}
-        elif name in PEERS:
-            chosen[name] = PEERS[name]
-        else:
-            raise ValueError(f"{name} is none of {', '.join((*PEERS, ALL, INSTALLED))}")
-    for peer in chosen.values():
-        peer.info()
-    return list(chosen.values())
-
-
-def _is_installed(peer: Peer) -> bool:
-    try:
-        peer.info()
-    except RuntimeUnavailableError:
-        return False
-    return True
+    """Return the codecs of a list of names; see `choose`."""
+    return choose(names, PEERS)

@@ -23,10 +23,32 @@ _EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _WINDOW, _SIGMA = 11, 1.5
 _K1, _K2 = 0.01, 0.03
 
+SSIM_SIDE = _WINDOW
+"""Pixels that an image needs on each side for SSIM."""
 MS_SSIM_SIDE = _WINDOW * 2 ** (len(_EXPONENTS) - 1)
 """Pixels that an image needs on each side: at the coarsest scale they must fill a window."""
 SSIMULACRA2_SIDE = 8
 """The same for SSIMULACRA 2."""
+
+
+def ssim(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Return the structural similarity (Wang et al. 2004), the mean over the channels.
+
+    Windows and constants are those of MS-SSIM.
+
+    Args:
+        one: ``(h, w, c)`` in [0, 1], at least `SSIM_SIDE` a side.
+        other: The same shape.
+
+    Returns:
+        1 for identical images.
+    """
+    channels: list[float] = []
+    for index in range(one.shape[2]):
+        first, second = (t[:, :, index].astype(np.float64, order="C") for t in (one, other))
+        luminance, structure = _similarities(first, second, 1.0)
+        channels.append(float((luminance * structure).mean()))
+    return fmean(channels)
 
 
 def ms_ssim(one: Samples, other: Samples) -> float:

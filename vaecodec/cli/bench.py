@@ -1,16 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vaecodec.cli.bench_denoising import bench_denoising, tell_skipped
 from vaecodec.cli.bench_options import (
     choose_codecs,
+    parse_methods,
     parse_metrics,
     parse_qualities,
+    parse_sigmas,
     read_curves,
 )
 from vaecodec.cli.console import json_text, note, put_text
@@ -19,7 +22,7 @@ from vaecodec.cli.options import BundleName, Force, Quiet, examples
 from vaecodec.cli.paths import STREAM, check_target, write
 
 if TYPE_CHECKING:
-    from vaecodec.bench import ImageRow, Measured, PeerRow, Report, Skipped
+    from vaecodec.bench import ImageRow, Measured, PeerRow, Report
     from vaecodec.bench.peers import Peer
     from vaecodec.bench.views import View
     from vaecodec.codec import Codec
@@ -31,6 +34,7 @@ EXAMPLES = examples(
     "vaecodec bench photos/ --codecs installed --metrics ms-ssim --plot curves.svg",
     "vaecodec bench photos/ --codecs jpeg,webp --crops 2 --sheet crops.png",
     "vaecodec bench kodak/ --curves kodak_rd.json --against vtm --json -",
+    "vaecodec bench photos/ --denoise --methods installed",
     "vaecodec bench photos/ --json before.json && "
     "vaecodec bench photos/ --bundle my-bundle/ --curves before.json",
 )
@@ -94,6 +98,31 @@ def bench(
             help='Qualities, as in "10,50,90"; eight from 0 to 100 by default.',
         ),
     ] = None,
+    denoise: Annotated[
+        bool,
+        typer.Option(
+            "--denoise",
+            help="Add noise, and measure what is left of it by `denoise`; with --qualities also by "
+            "`compress --denoise`.",
+        ),
+    ] = False,
+    sigmas: Annotated[
+        str | None,
+        typer.Option(
+            "--sigmas",
+            metavar="LIST",
+            help="Standard deviations of that noise, of 255; 15,25,50 by default.",
+        ),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods",
+            metavar="LIST",
+            help="Other denoisers to measure, each told the deviation: any of opencv, nl-means, "
+            "wavelet and bm3d, all, or installed.",
+        ),
+    ] = None,
     with_speed: Annotated[
         bool,
         typer.Option(
@@ -148,6 +177,30 @@ def bench(
     """
     levels = parse_qualities(qualities)
     outputs = _Outputs(report_to, plot_to, sheet_to, html_to)
+    if denoise:
+        foreign = {
+            "--codecs": codecs,
+            "--metrics": metrics,
+            "--curves": curves,
+            "--speed": with_speed,
+            "--plot": plot_to,
+            "--sheet": sheet_to,
+            "--html": html_to,
+        }
+        _refuse(foreign, "it does not go with --denoise")
+        bench_denoising(
+            folder,
+            parse_sigmas(sigmas),
+            parse_methods(methods),
+            levels,
+            report_to,
+            bundle,
+            device,
+            force=force,
+            quiet=quiet,
+        )
+        return
+    _refuse({"--sigmas": sigmas, "--methods": methods}, "it goes with --denoise")
     names = parse_metrics(metrics)
     peers = choose_codecs(codecs)
     if outputs.plot is not None and len(set(levels)) == 1 and not peers:
@@ -178,7 +231,7 @@ def bench(
         peers=peers,
         metrics=names,
         progress=progress,
-        notice=_tell_skipped,
+        notice=tell_skipped,
     )
     means = measuring.summarise(measured.images)
     of_peers = measuring.summarise_peers(measured.peers)
@@ -212,17 +265,19 @@ def bench(
     put_text(_json(report) if outputs.report == STREAM else text_table(report))
 
 
+def _refuse(options: Mapping[str, object], reason: str) -> None:
+    """Refuse options that were given."""
+    for name, value in options.items():
+        if value:
+            raise typer.BadParameter(reason, param_hint=name)
+
+
 def _row_text(row: ImageRow | PeerRow) -> str:
     """Return one measurement as a line below the name of its image."""
     return (
         f"  {row.codec} {row.quality:g}: {row.bpp:.4f} bpp, {row.psnr_db:.3f} dB, "
         f"encode {row.encode_s:.3f} s, decode {row.decode_s:.3f} s"
     )
-
-
-def _tell_skipped(skipped: Skipped) -> None:
-    """Say that an image is left out, however quiet: every mean is another without it."""
-    note(f"skipped {skipped.image}: {' '.join(skipped.reason.split())}")
 
 
 def _check_outputs(outputs: _Outputs, images: Sequence[Path], crops: int, *, force: bool) -> None:

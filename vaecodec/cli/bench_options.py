@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from vaecodec.bench.denoisers import Method
     from vaecodec.bench.peers import Peer
     from vaecodec.curves import Curves
+
+_SIGMA_MAX = 255.0
 
 
 def parse_qualities(text: str | None) -> list[float]:
@@ -40,6 +43,30 @@ def parse_metrics(text: str | None) -> list[str]:
     if SSIMULACRA2.name in wanted:
         load_ssimulacra2()
     return [name for name in METRICS if name in wanted]
+
+
+def parse_sigmas(text: str | None) -> list[float]:
+    """Return the deviations of noise of a list such as "15,25,50"; none where none was given."""
+    if text is None:
+        return []
+    try:
+        sigmas = [float(part) for part in _parts(text)]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--sigmas") from error
+    if not sigmas or not all(0 <= sigma <= _SIGMA_MAX for sigma in sigmas):
+        reason = f"numbers from 0 to {_SIGMA_MAX:g} are wanted"
+        raise typer.BadParameter(reason, param_hint="--sigmas")
+    return sigmas
+
+
+def parse_methods(text: str | None) -> list[Method]:
+    """Return the other denoisers to measure."""
+    from vaecodec.bench.denoisers import choose_methods
+
+    try:
+        return choose_methods(_parts(text or ""))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--methods") from error
 
 
 def choose_codecs(text: str | None) -> list[Peer]:
