@@ -398,24 +398,25 @@ class Codec:
         decoded: dict[int, NDArray[np.float32]] = {}
         for tile in tiles(wanted.outward(PATCH)):
             seen = tile.grown(self.bundle.halo).within(grid)
-            y_hat = np.empty((1, self.bundle.latent_channels, *seen.shape), np.float32)
             touched = dict(segments(seen, grid))
             # Tiles come in raster order: what this one does not see, and lies above, none will.
             for number in [n for n in decoded if n < min(touched)]:
                 del decoded[number]
-            for number, segment in touched.items():
-                if number not in decoded:
-                    payload = container.latents[number]
-                    decoded[number] = self._latents.read(
-                        payload, segment.shape, header.level, trace
-                    )
-                shared = segment.within(seen)
-                to, of = shared.slices(seen), shared.slices(segment)
-                y_hat[:, :, *to] = decoded[number][:, :, *of]
-            shared = tile.scaled(PATCH).within(wanted)
-            window = shared.slices(seen.scaled(PATCH))
-            colours = out[*shared.slices(wanted)][:, :, : header.mode.colours]
-            self._transforms.synthesise(y_hat, header.level, window, colours, trace)
+            shape = (1, self.bundle.latent_channels, *seen.shape)
+            with self._transforms.scratch.array("y_hat", shape) as y_hat:
+                for number, segment in touched.items():
+                    if number not in decoded:
+                        payload = container.latents[number]
+                        decoded[number] = self._latents.read(
+                            payload, segment.shape, header.level, trace
+                        )
+                    shared = segment.within(seen)
+                    to, of = shared.slices(seen), shared.slices(segment)
+                    y_hat[:, :, *to] = decoded[number][:, :, *of]
+                shared = tile.scaled(PATCH).within(wanted)
+                window = shared.slices(seen.scaled(PATCH))
+                colours = out[*shared.slices(wanted)][:, :, : header.mode.colours]
+                self._transforms.synthesise(y_hat, header.level, window, colours, trace)
 
     @cached_property
     def _denoiser(self) -> Denoiser:

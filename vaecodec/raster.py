@@ -7,7 +7,7 @@ bits); where that changes more than the storage, a notice says so.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -37,6 +37,8 @@ _SWAPPED, _MIRRORED, _FLIPPED = (
     frozenset({2, 3, 6, 7}),
     frozenset({3, 4, 7, 8}),
 )
+
+_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -235,12 +237,18 @@ def other_size(stored: tuple[int, int], expected: tuple[int, int]) -> ImageError
     return ImageError(f"the image cannot be read: it has {said}")
 
 
-def to_planes(samples: Samples) -> NDArray[np.float32]:
+def padded_shape(height: int, width: int) -> tuple[int, int, int, int]:
+    """Return the shape of planes whose sides are the next multiples of `PATCH`."""
+    return 1, 3, height + -height % PATCH, width + -width % PATCH
+
+
+def to_planes(samples: Samples, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
     """Return colours as the encoder takes them.
 
     Args:
         samples: ``(h, w, 1 to 4)`` uint8 or uint16, as `Raster.read` gives them. Where alpha is
             zero, colours are replaced by what `fill_hidden` finds.
+        out: an array of `padded_shape` to write to, and to return.
 
     Returns:
         ``(1, 3, H, W)`` float32 in [0, 1], where H and W are h and w padded at the bottom and the
@@ -249,19 +257,38 @@ def to_planes(samples: Samples) -> NDArray[np.float32]:
     """
     height, width, channels = samples.shape
     mode = Mode(channels)
-    planes = np.empty((1, 3, height, width), np.float32)
+    if out is None:
+        out = np.empty(padded_shape(height, width), np.float32)
+    planes = out[0, :, :height, :width]
     top = np.float32(np.iinfo(samples.dtype).max)
-    np.divide(samples[:, :, : mode.colours].transpose(2, 0, 1), top, out=planes[0])
+    for rows in _row_blocks(height):
+        colours = samples[rows, :, : mode.colours].transpose(2, 0, 1)
+        np.divide(colours, top, out=planes[:, rows])
     if mode.has_alpha:
-        fill_hidden(planes[0], samples[:, :, -1])
-    return padded(planes)
+        fill_hidden(planes, samples[:, :, -1])
+    _repeat_edges(out, height, width)
+    return out
 
 
 def padded(planes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Repeat the last row and column of ``(1, 3, h, w)`` up to multiples of `PATCH`."""
     height, width = planes.shape[2:]
-    edges = ((0, 0), (0, 0), (0, -height % PATCH), (0, -width % PATCH))
-    return np.pad(planes, edges, mode="edge") if any(map(any, edges)) else planes
+    out = np.empty(padded_shape(height, width), np.float32)
+    out[:, :, :height, :width] = planes
+    _repeat_edges(out, height, width)
+    return out
+
+
+def _repeat_edges(planes: NDArray[np.float32], height: int, width: int) -> None:
+    """Repeat the last row and column of an image into what is beyond it."""
+    planes[:, :, :height, width:] = planes[:, :, :height, width - 1 : width]
+    planes[:, :, height:] = planes[:, :, height - 1 : height]
+
+
+def _row_blocks(height: int) -> Iterator[slice]:
+    """Yield rows, so few at a time that what is made of them on the way stays in the cache."""
+    for start in range(0, height, _ROWS):
+        yield slice(start, start + _ROWS)
 
 
 def from_planes(planes: NDArray[np.float32], out: Samples) -> None:
@@ -275,10 +302,12 @@ def from_planes(planes: NDArray[np.float32], out: Samples) -> None:
     # Truncation after +0.5 rounds half up. Unlike clip, fmax turns NaN into a number, so that
     # planes of any content give an image.
     with np.errstate(over="ignore", invalid="ignore"):
-        if out.shape[2] == 1:
-            planes = planes.mean(axis=0, keepdims=True)
-        for plane, target in zip(planes, out.transpose(2, 0, 1), strict=True):
-            scaled = plane * np.float32(top)
-            scaled += 0.5
-            np.fmin(np.fmax(scaled, 0, out=scaled), top, out=scaled)
-            target[...] = scaled
+        for rows in _row_blocks(out.shape[0]):
+            block = planes[:, rows]
+            if out.shape[2] == 1:
+                block = block.mean(axis=0, keepdims=True)
+            for plane, target in zip(block, out[rows].transpose(2, 0, 1), strict=True):
+                scaled = plane * np.float32(top)
+                scaled += 0.5
+                np.fmin(np.fmax(scaled, 0, out=scaled), top, out=scaled)
+                target[...] = scaled

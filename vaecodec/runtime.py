@@ -36,6 +36,7 @@ Expected = tuple[type[np.generic], tuple[int | None, ...]]
 
 # How a tensor names a file that holds its values: a key of 8 bytes, its length spelt in any way.
 _ELSEWHERE = re.compile(rb"[\x00\x08]location")
+_OUT_OF_MEMORY = re.compile("bad_alloc|[Ff]ailed to allocate")
 
 
 class Network:
@@ -85,7 +86,11 @@ class Network:
         self._bound_to = device if device != "cpu" else None
 
     def __call__(
-        self, inputs: Mapping[str, Tensor], *expected: Expected, finite: bool = True
+        self,
+        inputs: Mapping[str, Tensor],
+        *expected: Expected,
+        finite: bool = True,
+        out: Tensor | None = None,
     ) -> list[Tensor]:
         """Run the graph, and hold what it gives to what it should.
 
@@ -93,27 +98,34 @@ class Network:
             inputs: arrays by name; those that the graph does not take are passed over.
             expected: type and shape of each output.
             finite: whether infinities and NaN are refused, too.
+            out: where the only output goes, of the expected type and shape; elsewhere than on a
+                CPU it is not used.
 
         Raises:
             ModelError: the graph fails, or gives something else.
         """
         fed = {name: value for name, value in inputs.items() if name in self._inputs}
         try:
-            outputs = self._run(fed)
+            outputs = self._run(fed, out)
         except Exception as error:  # whose classes are private to ONNX Runtime
-            if isinstance(error, MemoryError) or "alloc" in str(error):
+            if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
                 raise MemoryError from error
             raise ModelError(f"a graph of the bundle failed: {error}") from error
         _check_outputs(outputs, expected, finite=finite)
         return outputs
 
-    def _run(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+    def _run(self, inputs: Mapping[str, Tensor], out: Tensor | None) -> list[Tensor]:
         """Return the outputs, each copied once to the device or from it."""
-        if self._bound_to is None:
+        if self._bound_to is None and out is None:
             return self._session.run(None, inputs)
         binding = self._session.io_binding()
         for name, value in inputs.items():
             binding.bind_cpu_input(name, value)
+        if self._bound_to is None and out is not None:
+            (name,) = self._outputs
+            binding.bind_output(name, "cpu", 0, out.dtype, out.shape, out.ctypes.data)
+            self._session.run_with_iobinding(binding)
+            return [out]
         for name in self._outputs:
             binding.bind_output(name, self._bound_to)
         self._session.run_with_iobinding(binding)

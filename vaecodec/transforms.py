@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from vaecodec.bundle import PATCH, Bundle
 from vaecodec.container import Mode
 from vaecodec.errors import RuntimeUnavailableError
-from vaecodec.raster import Samples, from_planes, to_planes
+from vaecodec.raster import Samples, from_planes, padded_shape, to_planes
 from vaecodec.runtime import Network, scalar_inputs
+from vaecodec.scratch import Scratch
 from vaecodec.trace import Trace
 
 Window = tuple[slice, slice]
@@ -29,6 +30,7 @@ class Transforms:
         self._device, self._threads = device, threads
         self._networks: dict[tuple[str, _Kind | None], Network] = {}
         self._loading = threading.Lock()
+        self.scratch = Scratch()
 
     def network(self, name: str, kind: _Kind | None = None) -> Network:
         """Return the network of a graph of the bundle.
@@ -51,12 +53,13 @@ class Transforms:
 
     def analyse(self, samples: Samples, level: int, trace: Trace) -> NDArray[np.float32]:
         """Return y, ``(1, M, h, w)``, of samples as `Raster.read` gives them."""
-        with trace.stage("image"):
-            planes = to_planes(samples)
-        with trace.stage("analysis"):
-            (y,) = self.network("encoder")(
-                {"x": planes, **scalar_inputs(level)}, self._of_y(*planes.shape[2:])
-            )
+        with self.scratch.array("x", padded_shape(*samples.shape[:2])) as planes:
+            with trace.stage("image"):
+                to_planes(samples, planes)
+            with trace.stage("analysis"):
+                (y,) = self.network("encoder")(
+                    {"x": planes, **scalar_inputs(level)}, self._of_y(*planes.shape[2:])
+                )
         return y
 
     def synthesise(
@@ -71,16 +74,18 @@ class Transforms:
             out: where to: ``(*window, 1 or 3)`` uint8 or uint16; grey is the mean of the colours.
             trace: gets times.
         """
-        with trace.stage("synthesis"):
-            rows, columns = (PATCH * side for side in y_hat.shape[2:])
-            # Latents that no image has may lead anywhere, which is no fault of the graph.
-            (x_hat,) = self.network("decoder")(
-                {"y_hat": y_hat, **scalar_inputs(level)},
-                (np.float32, (1, 3, rows, columns)),
-                finite=False,
-            )
-        with trace.stage("image"):
-            from_planes(x_hat[0][:, *window], out)
+        rows, columns = (PATCH * side for side in y_hat.shape[2:])
+        with self.scratch.array("x_hat", (1, 3, rows, columns)) as x_hat:
+            with trace.stage("synthesis"):
+                # Latents that no image has may lead anywhere, which is no fault of the graph.
+                self.network("decoder")(
+                    {"y_hat": y_hat, **scalar_inputs(level)},
+                    (np.float32, x_hat.shape),
+                    finite=False,
+                    out=x_hat,
+                )
+            with trace.stage("image"):
+                from_planes(x_hat[0][:, *window], out)
 
     def _of_y(self, height: int, width: int) -> tuple[type[np.float32], tuple[int, ...]]:
         return np.float32, (1, self.bundle.latent_channels, height // PATCH, width // PATCH)

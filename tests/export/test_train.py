@@ -64,9 +64,8 @@ def loss_at(run: Trainer, crops: Crops, level: float) -> float:
     x = crops.get(0).float().div(255)
     anchor = torch.full((len(x),), level)
     with torch.no_grad():
-        return float(
-            loss(run.state.model, rate_distortion(run.state.model(x, anchor), x, hard=True), anchor)
-        )
+        measured = rate_distortion(run.state.model(x, anchor), x, hard=True)
+        return float(loss(run.recipe.model, measured, anchor))
 
 
 @pytest.mark.parametrize(
@@ -299,7 +298,7 @@ def test_the_command_line_trains_resumes_exports_and_verifies(tmp_path: Path):
     assert "resuming" in call(*train, "--cpu")
     other = runner.invoke(app, [*train[:-1], str(RECIPES / "base.toml")])
     assert isinstance(other.exception, ValueError)
-    assert "another [model]" in str(other.exception)
+    assert "of another model than" in str(other.exception)
     assert "20 steps" in call("onnx", str(run), str(bundle))
     report = call("verify", str(bundle), "--images", str(PHOTOGRAPH))
     assert "FAIL" not in report

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import shutil
 import struct
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from vaecodec.errors import (
 from vaecodec.limits import Limits
 from vaecodec.metrics import psnr_db
 from vaecodec.runtime import Network
-from vaecodec.segments import Box
+from vaecodec.segments import Box, tiles
 from vaecodec.trace import Trace
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -237,9 +238,8 @@ def test_too_little_memory_is_said_so(codec: Codec, monkeypatch: pytest.MonkeyPa
     for fails in (numpy_fails, onnxruntime_fails):
         broken = Codec(codec.bundle)
         broken.decode(data)
-        monkeypatch.setattr(
-            broken._transforms.network("decoder"), "_session", type("S", (), {"run": fails})
-        )
+        session = type("S", (), dict.fromkeys(("run", "io_binding"), fails))
+        monkeypatch.setattr(broken._transforms.network("decoder"), "_session", session)
         with pytest.raises(InsufficientMemoryError, match="memory"):
             broken.decode(data)
 
@@ -355,8 +355,7 @@ def test_tiles_make_no_difference(
     image, data = wide
     whole = np.asarray(base.decode(data)).astype(int)
     for side in (16, 64):
-        monkeypatch.setattr("vaecodec.segments.TILE_ROWS", side)
-        monkeypatch.setattr("vaecodec.segments.TILE_COLUMNS", side)
+        monkeypatch.setattr("vaecodec.codec.tiles", partial(tiles, side=side))
         difference = np.abs(np.asarray(base.decode(data)) - whole)
         assert difference.max() <= 1
     # Tiles of 64 latents are segments: those of an encoder may be no smaller.

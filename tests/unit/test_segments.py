@@ -8,17 +8,16 @@ from vaecodec.container import SEGMENT_PIXELS
 from vaecodec.segments import (
     _NARROW,
     SEGMENT,
-    TILE_COLUMNS,
     TILE_PIXELS,
-    TILE_ROWS,
+    TILE_SIDE,
     Box,
     latent_box,
     segments,
     tiles,
 )
 
-SIDES = st.integers(1, 3 * TILE_COLUMNS)
-PLACES = st.integers(0, 2 * TILE_COLUMNS)
+SIDES = st.integers(1, 3 * TILE_SIDE)
+PLACES = st.integers(0, 2 * TILE_SIDE)
 
 
 @st.composite
@@ -69,7 +68,7 @@ def test_outward_undoes_scaling(box: Box, factor: int):
 @given(boxes(), boxes())
 def test_what_two_boxes_share(one: Box, other: Box):
     shared = one.within(other)
-    origin = Box(0, 0, 5 * TILE_COLUMNS, 5 * TILE_COLUMNS)
+    origin = Box(0, 0, 5 * TILE_SIDE, 5 * TILE_SIDE)
     both = counted([one], origin) + counted([other], origin) == 2
     assert shared.area == both.sum()
     if shared.area:
@@ -138,7 +137,7 @@ def test_tiles_partition_an_area(area: Box):
     parts = tiles(area)
     assert (counted(parts, area) == 1).all()
     assert parts == sorted(parts, key=lambda part: (part.top, part.left))
-    most = (TILE_ROWS + _NARROW) * (TILE_COLUMNS + _NARROW)
+    most = (TILE_SIDE + _NARROW) * (TILE_SIDE + _NARROW)
     assert all(0 < part.area <= most for part in parts)
 
 
@@ -149,16 +148,16 @@ def test_tiles_of_a_large_area_begin_where_segments_do(area: Box):
     if parts == [area]:  # which may lie anywhere: see the next test for what must be one
         return
     for part in parts:
-        assert part.top in (area.top, part.top // TILE_ROWS * TILE_ROWS)
-        assert part.left in (area.left, part.left // TILE_COLUMNS * TILE_COLUMNS)
+        assert part.top in (area.top, part.top // TILE_SIDE * TILE_SIDE)
+        assert part.left in (area.left, part.left // TILE_SIDE * TILE_SIDE)
 
 
 @pytest.mark.parametrize(
     "area",
     [
         Box(0, 0, 1, 1),
-        Box(0, 0, TILE_ROWS, TILE_COLUMNS),
-        Box(0, 0, TILE_COLUMNS, TILE_ROWS),
+        Box(0, 0, TILE_SIDE, TILE_SIDE),
+        Box(0, 0, TILE_SIDE, 2),
         Box(40, 100, 100, 200),  # across segments
     ],
 )
