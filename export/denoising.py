@@ -50,7 +50,7 @@ class Denoising:
         """Return the sum of the losses of what the networks on pixels, decoder and files give."""
         generator = torch.Generator(x.device).manual_seed(seed)
         noisy = self.degradations(x, generator).contiguous(memory_format=torch.channels_last)
-        coded = round(CODED_SHARE * len(x))
+        coded = max(1, round(CODED_SHARE * len(x)))
         out = network(noisy, anchor, coded)
         errors = {name: squared_error(out[name], x[-len(out[name]) :]) for name in OUTPUTS}
         measured = rate_distortion(out, x[:coded], hard=False)

@@ -106,6 +106,10 @@ class Recipe:
     training: Training = field(default_factory=Training)
     denoiser: DenoiserShape | None = None
 
+    def __post_init__(self) -> None:
+        if self.denoiser is not None and self.training.batch < 2:
+            raise ValueError("a denoiser is trained on batches of 2 or more: some crops are coded")
+
     @classmethod
     def from_dict(cls, tables: dict[str, Any]) -> Recipe:
         """Build from the tables ``model`` and ``training``.

@@ -19,8 +19,10 @@ from export.bundle_weights import read_model
 from export.cost import kmac_per_pixel
 from export.dyadic import ACTIVATION_MAX, ACTIVATION_STEPS, EXACT_STEPS, WEIGHT_MAX
 from export.fixed_point import evaluate
+from export.graph_checks import LATENT_TOLERANCE, PIXEL_TOLERANCE, Sides, moved, run_graph
 from export.model import MEAN_MAX, MEAN_STEPS, Model
 from export.onnx_graph import Array
+from export.verify_denoiser import compare_denoiser, denoiser_halos
 from vaecodec.bundle import PASSES, PATCH, Bundle, find_bundle
 from vaecodec.entropy import SymbolModels
 from vaecodec.errors import VaecodecError
@@ -34,11 +36,6 @@ from vaecodec.tables import FREQUENCY_BITS, SCALE_COUNT, load_tables
 LEVELS = (0, 10 * 256 + 77, 32 * 256, 48 * 256 + 200, 63 * 256)
 """The ends, and between them whole anchors and fractions on either side of one half."""
 CROP = 256
-PIXEL_TOLERANCE = 1 / 255
-"""Largest difference in x_hat between ONNX Runtime and PyTorch: one step of a file's pixels."""
-LATENT_TOLERANCE = 0.02
-"""The same in y, in units of 16 grey levels: float16 weights stand against themselves, so only
-the order of summation differs."""
 ADVERSARIAL_SIDE = 8
 Z_REACH = ACTIVATION_MAX / ACTIVATION_STEPS
 
@@ -76,6 +73,10 @@ def verify(folder: Path, images: list[Path]) -> Iterator[Finding]:
     real = [_latents(model, x, level) for x in planes for level in LEVELS]
     yield _attempt("ONNX against PyTorch", partial(_transforms, bundle, model, planes))
     yield _attempt("halo", partial(_halo, bundle))
+    if bundle.denoiser_halos is not None:
+        level = LEVELS[-1]
+        yield _attempt("denoiser against PyTorch", partial(compare_denoiser, bundle, planes, level))
+        yield _attempt("halos of the denoiser", partial(denoiser_halos, bundle, level))
     yield _attempt("exact graphs against PyTorch", partial(_prior, bundle, model, real))
     yield _attempt("exact graphs, real input", partial(_exact, bundle, real))
     yield _attempt("exact graphs, adversarial input", partial(_exact, bundle, _adversarial(model)))
@@ -195,15 +196,15 @@ def _transforms(bundle: Bundle, model: Model, planes: list[Array]) -> str:
         for level in LEVELS:
             anchor, scalars = torch.tensor([level / 256]), scalar_inputs(level)
             y = model.g_a(torch.from_numpy(x), anchor)
-            compare("y", y, _run(bundle, "encoder.onnx", {"x": x, **scalars})[0])
+            compare("y", y, run_graph(bundle, "encoder.onnx", {"x": x, **scalars})[0])
             gained = model.gained(y, anchor)
-            found, z = _run(bundle, "hyper.onnx", {"y": y.numpy(), **scalars})
+            found, z = run_graph(bundle, "hyper.onnx", {"y": y.numpy(), **scalars})
             compare("y", gained, found)
             # Before rounding, which would turn any small difference into a whole one.
             compare("z", model.hyper_latent(gained, anchor).clamp(-Z_REACH, Z_REACH), z)
             y_hat = gained.round()
             x_hat = model.g_s(model.ungained(y_hat, anchor), anchor).clamp(0, 1)
-            (found,) = _run(bundle, "decoder.onnx", {"y_hat": y_hat.numpy(), **scalars})
+            (found,) = run_graph(bundle, "decoder.onnx", {"y_hat": y_hat.numpy(), **scalars})
             compare("x_hat", x_hat, found)
     limits = {"y": LATENT_TOLERANCE, "z": 0.5 + LATENT_TOLERANCE, "x_hat": PIXEL_TOLERANCE}
     detail = ", ".join(f"{name} {difference:.2g}" for name, difference in worst.items())
@@ -213,31 +214,12 @@ def _transforms(bundle: Bundle, model: Model, planes: list[Array]) -> str:
 
 
 def _halo(bundle: Bundle) -> str:
-    """Transform noise whole, and its middle with no more around it than the halo."""
-    rng = np.random.default_rng(0)
-    side, halo = 2 * bundle.halo + 4, bundle.halo
-    large = Box(0, 0, side + 8, side + 8)
-    part = Box(4, 4, side + 4, side + 4)
-    kept = part.grown(-halo)
     scalars = scalar_inputs(LEVELS[-1])
-    y_hat = rng.normal(0, 3, (1, bundle.latent_channels, *large.shape)).astype(np.float32)
-    x = rng.random((1, 3, *large.scaled(PATCH).shape), np.float32)
-    worst: list[float] = []
-    for graph, name, values, scales in (
-        ("decoder.onnx", "y_hat", y_hat, (1, PATCH)),
-        ("encoder.onnx", "x", x, (PATCH, 1)),
-    ):
-        of, to = scales
-        rows, columns = part.scaled(of).slices(large.scaled(of))
-        (whole,) = _run(bundle, graph, {name: values, **scalars})
-        (alone,) = _run(bundle, graph, {name: values[:, :, rows, columns], **scalars})
-        rows, columns = kept.scaled(to).slices(large.scaled(to))
-        inner = kept.scaled(to).slices(part.scaled(to))
-        difference = whole[:, :, rows, columns] - alone[:, :, *inner]
-        worst.append(float(np.abs(difference).max()))
-    if worst[0] > PIXEL_TOLERANCE or worst[1] > LATENT_TOLERANCE:
-        raise ValueError(f"{halo} latents are too few: x_hat moves by {worst[0]}, y by {worst[1]}")
-    return f"{halo} latents: x_hat moves by {worst[0]:.2g}, y by {worst[1]:.2g}"
+    x_hat = moved(bundle, "decoder.onnx", scalars, Sides(1, PATCH), bundle.halo)
+    y = moved(bundle, "encoder.onnx", scalars, Sides(PATCH, 1), bundle.halo)
+    if x_hat > PIXEL_TOLERANCE or y > LATENT_TOLERANCE:
+        raise ValueError(f"{bundle.halo} latents are too few: x_hat moves by {x_hat}, y by {y}")
+    return f"{bundle.halo} latents: x_hat moves by {x_hat:.2g}, y by {y:.2g}"
 
 
 @torch.no_grad()
@@ -249,32 +231,17 @@ def _prior(bundle: Bundle, model: Model, cases: list[Latents]) -> str:
             continue
         anchor, scalars = torch.tensor([case.level / 256]), scalar_inputs(case.level)
         inputs = {"z_hat": case.z_hat, "features": case.features, "y_hat": case.y_hat, **scalars}
-        pairs = [(case.features, _run(bundle, "prior.onnx", inputs)[0])]
+        pairs = [(case.features, run_graph(bundle, "prior.onnx", inputs)[0])]
         features, y_hat = torch.from_numpy(case.features), torch.from_numpy(case.y_hat)
         for index in range(PASSES):
             expected = model.predict(index, features, y_hat, anchor)
-            found = _run(bundle, f"context_{index}.onnx", inputs)
+            found = run_graph(bundle, f"context_{index}.onnx", inputs)
             pairs += [(e.numpy(), f) for e, f in zip(expected, found, strict=True)]
         for expected, found in pairs:
             if not np.array_equal(expected, found):
                 raise ValueError(f"at level {case.level} an exact graph is not the model's")
             elements += found.size
     return f"{elements:,} elements equal"
-
-
-def _run(
-    bundle: Bundle,
-    name: str,
-    inputs: dict[str, Array],
-    threads: int = 0,
-    level: ort.GraphOptimizationLevel = ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-) -> list[Array]:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.graph_optimization_level = threads, level
-    session = ort.InferenceSession(bundle.read(name), options, ["CPUExecutionProvider"])
-    taken = {value.name for value in session.get_inputs()}
-    fed = {key: value for key, value in inputs.items() if key in taken}
-    return cast("list[Array]", session.run(None, fed))
 
 
 def runtime_settings() -> Iterator[tuple[int, ort.GraphOptimizationLevel]]:
@@ -299,7 +266,7 @@ def _exact(bundle: Bundle, cases: list[Latents]) -> str:
             fed = {key: value for key, value in inputs.items() if key in taken}
             reference = evaluate(graph, fed)
             for threads, level in runtime_settings():
-                outputs = _run(bundle, name, fed, threads, level)
+                outputs = run_graph(bundle, name, fed, threads, level)
                 for (output, expected), found in zip(reference.items(), outputs, strict=True):
                     wrong = int((expected != found).sum())
                     if wrong:
@@ -346,7 +313,7 @@ def _clipped(bundle: Bundle, model: Model, cases: list[Latents]) -> str:
     at_scale: list[float] = []
     for case in cases:
         inputs = {"features": case.features, "y_hat": case.y_hat, **scalar_inputs(case.level)}
-        mean, scale = _run(bundle, f"context_{PASSES - 1}.onnx", inputs)
+        mean, scale = run_graph(bundle, f"context_{PASSES - 1}.onnx", inputs)
         at_mean.append(float(np.mean(np.abs(mean) >= MEAN_MAX / MEAN_STEPS)))
         at_scale.append(float(np.mean(scale == SCALE_COUNT - 1)))
     shares = {

@@ -30,18 +30,27 @@ STIRRED = ("head.weight", "mean.weight", "scale.weight", "log_scale", "shift")
 """Parameters that start at zero: left there, half of each graph would go untested."""
 
 
+TINY_DENOISER = {"front": (16, 8, 8), "refine": (16, 8, 8), "blocks": (1, 1, 1, 1, 1)}
+
+
 def make_tiny_bundle(folder: Path) -> Path:
     """Write a bundle whose linear path fits a sample photograph, and whose networks are random."""
-    from export.bundle import write_bundle
+    from export.bundle import add_denoiser, write_bundle
     from export.data import Crops
-    from export.recipe import Recipe
-    from export.train import start
+    from export.denoiser import Denoiser
+    from export.recipe import DenoiserShape, Recipe
+    from export.train import start, trained_model
 
     recipe = Recipe.from_dict(TINY_RECIPE)
     crops = Crops([SAMPLES / "astronaut-sign.jpg"], recipe.training.crop, 2, seed=0)
     state = start(recipe, crops, None)
     _stir(state.model)
     write_bundle(state.model, folder, "tiny", {"version": "test", "licence": "Apache-2.0"})
+    denoiser = Denoiser(recipe.model, DenoiserShape(**TINY_DENOISER))
+    denoiser.inherit(trained_model(folder))
+    _stir(denoiser.analysis.front)
+    _stir(denoiser.refine)
+    add_denoiser(denoiser, folder, {})
     return folder
 
 

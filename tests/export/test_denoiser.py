@@ -1,0 +1,147 @@
+"""The denoiser: what it starts as, what training changes, and its place in a bundle."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from support import SAMPLES, TINY_DENOISER, TINY_RECIPE
+from typer.testing import CliRunner
+
+from export.__main__ import app
+from export.bundle import add_denoiser
+from export.bundle_weights import read_denoiser, read_model
+from export.data import Crops
+from export.denoiser import Denoiser
+from export.denoising import Denoising
+from export.recipe import DenoiserShape, Recipe
+from export.train import CHECKPOINT, Trainer, start, trained_model, validation_crops
+from export.verify import verify
+from vaecodec.bundle import DENOISER, find_bundle
+
+RECIPE = Recipe.from_dict(TINY_RECIPE | {"denoiser": TINY_DENOISER})
+PHOTOGRAPH = SAMPLES / "astronaut-sign.jpg"
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """One that may be changed."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+def trainer(folder: Path, bundle: Path, recipe: Recipe = RECIPE) -> Trainer:
+    folder.mkdir(exist_ok=True)
+    training = recipe.training
+    crops = Crops([PHOTOGRAPH], training.crop, training.batch, seed=0)
+    state = start(recipe, crops, read_model(bundle))
+    return Trainer(recipe, state, crops, validation_crops([PHOTOGRAPH]), folder, cpu=True)
+
+
+def test_it_starts_as_the_autoencoder(tiny_bundle: Path):
+    vae = read_model(tiny_bundle)
+    denoiser = Denoiser(vae.arch, DenoiserShape(**TINY_DENOISER)).eval()
+    denoiser.inherit(vae)
+    x = torch.rand(2, 3, 64, 64)
+    anchor = torch.tensor([10.0, 50.0])
+    with torch.no_grad():
+        estimate, y = denoiser.analysis(x, anchor)
+        out = denoiser(x, anchor, 1)
+        assert torch.equal(estimate, x)
+        assert torch.allclose(y, vae.g_a(x, anchor), atol=1e-5)
+        assert torch.equal(out["restored"], out["decoded"].clamp(0, 1))
+        assert torch.allclose(out["x_hat"], vae(x[:1], anchor[:1])["x_hat"], atol=1e-5)
+    assert len(out["restored"]) == 1
+
+
+def test_training_denoises_and_leaves_the_autoencoder_as_it_is(bundle: Path, tmp_path: Path):
+    fast = {"muon_rate": 0.02, "adam_rate": 0.01, "batch": 4}
+    training = replace(RECIPE.training, steps=160, validate_every=80, **fast)
+    run = trainer(tmp_path / "run", bundle, replace(RECIPE, training=training))
+    before = {name: value.clone() for name, value in run.state.model.state_dict().items()}
+    task = run.task
+    assert isinstance(task, Denoising)
+    first = {row[0]: row[1:] for row in task.validate(run.state.model)}
+    run.run()
+    last = {row[0]: row[1:] for row in task.validate(run.state.model)}
+    for result in (0, 2):  # the front's estimate, and what is restored
+        assert last["noise 50"][result] > first["noise 50"][result] + 0.3
+    changed = {n for n, value in run.state.model.state_dict().items() if not value.equal(before[n])}
+    assert {name.partition(".")[0] for name in changed} == {"analysis", "refine"}
+    assert any(name.startswith("analysis.g_a") for name in changed)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names >= {CHECKPOINT, "validation.csv", "log.csv", "curve.png"}
+
+
+def test_a_bundle_gives_back_the_weights_that_it_was_given(bundle: Path):
+    denoiser = Denoiser(RECIPE.model, DenoiserShape(**TINY_DENOISER))
+    denoiser.inherit(read_model(bundle))
+    before = find_bundle(bundle)
+    add_denoiser(denoiser, bundle, {"steps": 7})
+    after = find_bundle(bundle)
+    assert after.model_id == before.model_id
+    assert after.manifest["denoiser"]["training"] == {"steps": 7}
+    assert after.files[DENOISER] != before.files[DENOISER]
+    found = read_denoiser(bundle)
+    assert found is not None
+    for name, value in denoiser.state_dict().items():
+        assert torch.allclose(value, found.state_dict()[name], rtol=1e-3, atol=1e-6), name
+    again = trained_model(bundle, denoiser=True)
+    assert isinstance(again, Denoiser)
+
+
+def test_a_denoiser_of_another_autoencoder_is_refused(bundle: Path):
+    denoiser = Denoiser(RECIPE.model, DenoiserShape(**TINY_DENOISER))  # whose weights are random
+    before = (bundle / DENOISER).read_bytes()
+    with pytest.raises(ValueError, match="another model"):
+        add_denoiser(denoiser, bundle, {})
+    assert (bundle / DENOISER).read_bytes() == before
+
+
+def test_verify_finds_a_halo_that_is_too_small(bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    # Networks as small as these, and untrained, look at what is far with little weight.
+    monkeypatch.setattr("export.verify_denoiser.LATENT_TOLERANCE", 1e-3)
+    outcomes = {finding.check: finding for finding in verify(bundle, [PHOTOGRAPH])}
+    assert all(finding.passed for finding in outcomes.values())
+    manifest = bundle / "manifest.json"
+    text = manifest.read_text("utf-8")
+    smaller = text.replace('"halo": 3,\n    "refiner_halo": 2', '"halo": 1,\n    "refiner_halo": 1')
+    assert smaller != text
+    manifest.write_text(smaller, "utf-8")
+    outcomes = {finding.check: finding for finding in verify(bundle, [PHOTOGRAPH])}
+    assert [check for check, finding in outcomes.items() if not finding.passed] == [
+        "halos of the denoiser"
+    ]
+
+
+@pytest.mark.parametrize("wrong", [{"front": (8, 8)}, {"blocks": (1, 1, 0, 1, 1)}, {"back": 3}])
+def test_a_recipe_that_does_not_fit_is_refused(wrong: dict):
+    with pytest.raises(ValueError, match=r"must be|does not fit"):
+        Recipe.from_dict({"denoiser": wrong})
+
+
+def test_the_command_line_trains_resumes_and_exports(bundle: Path, tmp_path: Path):
+    recipe = tmp_path / "recipe.toml"
+    training = "\n".join(f"{key} = {value}" for key, value in TINY_RECIPE["training"].items())
+    shape = "\n".join(f"{key} = {list(value)}" for key, value in TINY_DENOISER.items())
+    recipe.write_text(f"[denoiser]\n{shape}\n[training]\n{training}\n")
+    run = tmp_path / "run"
+    common = ["train", "--data", str(PHOTOGRAPH), "--run", str(run), "--recipe", str(recipe)]
+
+    def invoke(*args: str) -> None:
+        CliRunner().invoke(app, args, catch_exceptions=False)
+
+    with pytest.raises(ValueError, match="starts from an autoencoder"):
+        invoke(*common, "--cpu")
+    shutil.rmtree(run)
+    invoke(*common, "--cpu", "--init-from", str(bundle), "--steps", "12")
+    invoke(*common, "--cpu")
+    before = find_bundle(bundle).files[DENOISER]
+    invoke("onnx", str(run), str(bundle))
+    after = find_bundle(bundle)
+    assert after.files[DENOISER] != before
+    assert after.manifest["denoiser"]["training"]["steps"] == 20
+    with pytest.raises(ValueError, match="is a denoiser"):
+        invoke("curve", str(run), "--images", str(PHOTOGRAPH))
