@@ -34,7 +34,7 @@ SAMPLES = ROOT / "samples"
 COMMANDS: dict[str, Any] = vars(get_command(app))["commands"]
 READ_CODED = {"decompress", "info", "verify"}
 """Commands that read `.vaec` files."""
-DERIVED = {"compress": ".vaec", "decompress": ".png"}
+DERIVED = {"compress": ".vaec", "decompress": ".png", "denoise": ".denoised.png"}
 """Suffixes of outputs that are not named."""
 OUTPUTS = re.compile("target|output|.*_to")
 """Parameters that name what is written."""

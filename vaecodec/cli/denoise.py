@@ -92,7 +92,7 @@ def denoise(
 
         check_suffix(suffix)
         folder = named_target(target, output)
-        if folder is None or folder == source:
+        if folder is None or PurePath(folder) == PurePath(source):
             reason = "clean images cannot lie among the noisy: name another folder"
             raise typer.BadParameter(reason, param_hint="OUT")
         process_folder(

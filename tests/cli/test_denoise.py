@@ -1,0 +1,175 @@
+"""`vaecodec denoise`, `compress --denoise` and `bench --denoise` as a shell sees them."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden.test_golden import V1
+from PIL import Image
+from support import SAMPLES
+from test_cli import misused, refused, run
+
+from vaecodec.bench.denoisers import METHODS
+from vaecodec.bench.denoising import measure_denoising
+from vaecodec.codec import Codec
+
+
+@pytest.fixture
+def noisy(tmp_path: Path) -> Path:
+    with Image.open(SAMPLES / "portrait.jpg") as image:
+        clean = np.asarray(image.crop((300, 200, 397, 261)), float)
+    samples = clean + np.random.default_rng(0).normal(0, 20, clean.shape)
+    path = tmp_path / "noisy.png"
+    Image.fromarray(samples.clip(0, 255).astype(np.uint8)).save(path, dpi=(300, 300))
+    return path
+
+
+def test_a_name_is_derived_and_nothing_overwritten(tiny_bundle: Path, noisy: Path):
+    done = run("denoise", noisy, "--bundle", tiny_bundle)
+    assert (done.returncode, done.stdout) == (0, b"")
+    line = rf"{noisy} -> .*noisy\.denoised\.png: 97x61 RGB, \d+\.\d\d s\n"
+    assert re.fullmatch(line, done.stderr.decode())
+    with Image.open(noisy.with_name("noisy.denoised.png")) as image:
+        assert image.size == (97, 61)
+        assert round(image.info["dpi"][0]) == 300
+    refused(run("denoise", noisy, "--bundle", tiny_bundle), 6, "exists")
+    again = run("denoise", noisy, "--bundle", tiny_bundle, "--force", "--quiet")
+    assert (again.returncode, again.stdout, again.stderr) == (0, b"", b"")
+
+
+def test_a_pipe_a_format_and_the_summary(tiny_bundle: Path, noisy: Path, tmp_path: Path):
+    model = ("--bundle", tiny_bundle)
+    piped = run("denoise", "-", "-", "--format", "webp", *model, data=noisy.read_bytes())
+    with Image.open(io.BytesIO(piped.stdout)) as image:
+        assert (image.format, image.size) == ("WEBP", (97, 61))
+    out = tmp_path / "out.tif"
+    done = run("denoise", noisy, "-o", out, "--strip", "dpi", "--json", "-v", *model)
+    summary = json.loads(done.stdout)
+    assert summary.pop("denoise_s") > 0
+    assert summary == {
+        "input": str(noisy),
+        "output": str(out),
+        "input_bytes": noisy.stat().st_size,
+        "width": 97,
+        "height": 61,
+        "mode": "RGB",
+    }
+    assert "refinement" in done.stderr.decode()
+    with Image.open(out) as image:
+        assert image.info.get("dpi", (1, 1)) == (1, 1)
+
+
+def test_no_strength_leaves_the_image_as_it_was(tiny_bundle: Path, noisy: Path, tmp_path: Path):
+    out = tmp_path / "same.png"
+    assert run("denoise", noisy, out, "--strength", "0", "--bundle", tiny_bundle).returncode == 0
+    with Image.open(noisy) as before, Image.open(out) as after:
+        assert np.array_equal(before, after)
+    misused(run("denoise", noisy, "--strength", "1.5"), "not from 0 to 1")
+
+
+def test_a_folder(tiny_bundle: Path, noisy: Path, tmp_path: Path):
+    folder = tmp_path / "in" / "deep"
+    folder.mkdir(parents=True)
+    noisy.rename(folder / "a.png")
+    (folder / "bad.png").write_bytes(b"junk")
+    model = ("--bundle", tiny_bundle, "--quiet")
+    done = run("denoise", tmp_path / "in", tmp_path / "out", "-r", "--format", "jpg", *model)
+    assert done.returncode == 3
+    assert "bad.png" in done.stderr.decode()
+    made = [path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.*")]
+    assert made == [Path("deep/a.jpg")]
+    misused(run("denoise", tmp_path / "in"), "name another folder")
+    misused(run("denoise", folder, folder), "name another folder")
+    misused(run("denoise", f"{folder}/", folder), "name another folder")
+
+
+def test_a_smaller_file_without_the_noise(tiny_bundle: Path, noisy: Path, tmp_path: Path):
+    model = ("--bundle", tiny_bundle, "--quiet")
+    plain, clean = tmp_path / "plain.vaec", tmp_path / "clean.vaec"
+    assert run("compress", noisy, plain, *model).returncode == 0
+    assert run("compress", noisy, clean, "--denoise", *model).returncode == 0
+    assert plain.read_bytes() != clean.read_bytes()
+    target = tmp_path / "small.vaec"
+    sized = run("compress", noisy, target, "--denoise", "--target-size", "900", *model)
+    assert sized.returncode == 0
+    assert target.stat().st_size <= 900
+    tree = run("compress", tmp_path, tmp_path / "coded", "--denoise", *model)
+    assert tree.returncode == 0
+    assert (tmp_path / "coded" / "noisy.vaec").read_bytes() == clean.read_bytes()
+
+
+def test_what_does_not_go_together_is_refused(noisy: Path):
+    misused(run("compress", noisy, "--denoise", "--psnr"), "leaves out")
+    misused(run("compress", noisy, "--denoise", "--target-psnr", "30"), "leaves out")
+    golden = ("--bundle", V1 / "bundle")
+    refused(run("denoise", noisy, *golden), 4, "has no denoiser")
+    refused(run("compress", noisy, "--denoise", *golden), 4, "has no denoiser")
+    misused(run("bench", noisy.parent, "--denoise", "--codecs", "jpeg"), "does not go with")
+    misused(run("bench", noisy.parent, "--sigmas", "15"), "goes with --denoise")
+    misused(run("bench", noisy.parent, "--denoise", "--sigmas", "300"), "0 to 255")
+    misused(run("bench", noisy.parent, "--denoise", "--sigmas", "x"), "sigmas")
+    misused(run("bench", noisy.parent, "--denoise", "--methods", "magic"), "none of opencv")
+
+
+def test_the_bench(tiny_bundle: Path, noisy: Path, tmp_path: Path):
+    (tmp_path / "broken.png").write_bytes(b"junk")
+    arguments = ("--denoise", "--sigmas", "20 40", "--qualities", "30 70")
+    report_to = tmp_path / "report.json"
+    done = run("bench", tmp_path, *arguments, "--bundle", tiny_bundle, "--json", report_to)
+    assert done.returncode == 0, done.stderr.decode()
+    assert "skipped broken.png" in done.stderr.decode()
+    report = json.loads(report_to.read_text())
+    assert [(row["sigma"], row["method"]) for row in report["means"]] == [
+        (sigma, method)
+        for sigma in (20, 40)
+        for method in ("noisy", "vaecodec", "vaecodec, without refinement")
+    ]
+    for row in report["means"]:
+        if row["method"] == "noisy":
+            expected = 20 * np.log10(255 / row["sigma"])
+            assert row["psnr_db"] == pytest.approx(expected, abs=0.5)  # it is clipped
+    kinds = [(row["sigma"], row["denoised"], row["quality"]) for row in report["files"]]
+    assert kinds == [(s, d, q) for s in (20, 40) for d in (False, True) for q in (30, 70)]
+    table = done.stdout.decode().splitlines()
+    assert "means over 1 images, noise of seed 0" in table[0]
+    assert len(table) == 2 + 6 + 2 + 8
+
+
+def test_other_denoisers_are_told_the_noise(
+    tiny_bundle: Path, noisy: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What every method is called with, through stand-ins for the packages."""
+    told: list[float] = []
+
+    def bm3d_rgb(image: np.ndarray, sigma: float) -> np.ndarray:
+        told.append(sigma)
+        return image
+
+    monkeypatch.setitem(sys.modules, "bm3d", types.SimpleNamespace(bm3d_rgb=bm3d_rgb))
+    monkeypatch.setattr("vaecodec.bench.denoisers.metadata.version", lambda _: "4.0")
+    report = measure_denoising(Codec(tiny_bundle), [noisy], sigmas=[25], methods=[METHODS["bm3d"]])
+    assert told == [0.1, 25 / 255]
+    of_noisy, of_method = (
+        next(row for row in report.means if row.method == name) for name in ("noisy", "CBM3D")
+    )
+    assert of_noisy.psnr_db == of_method.psnr_db
+    assert of_method.seconds_per_megapixel is not None
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_other_denoisers_remove_noise(name: str):
+    method = METHODS[name]
+    pytest.importorskip(method.module)
+    with Image.open(SAMPLES / "portrait.jpg") as image:
+        clean = np.asarray(image.crop((300, 200, 364, 264)), np.float32) / 255
+    noise = np.random.default_rng(0).normal(0, 0.1, clean.shape).astype(np.float32)
+    restored = method(clean + noise, 0.1)
+    assert restored.shape == clean.shape
+    assert np.square(restored - clean).mean() < np.square(noise).mean() / 2
