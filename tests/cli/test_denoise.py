@@ -17,7 +17,7 @@ from support import SAMPLES
 from test_cli import misused, refused, run
 
 from vaecodec.bench.denoisers import METHODS
-from vaecodec.bench.denoising import measure_denoising
+from vaecodec.bench.denoising import Damage, measure_denoising
 from vaecodec.codec import Codec
 
 
@@ -120,26 +120,29 @@ def test_what_does_not_go_together_is_refused(noisy: Path):
 
 def test_the_bench(tiny_bundle: Path, noisy: Path, tmp_path: Path):
     (tmp_path / "broken.png").write_bytes(b"junk")
-    arguments = ("--denoise", "--sigmas", "20 40", "--qualities", "30 70")
+    arguments = ("--denoise", "--sigmas", "20 40", "--jpegs", "20", "--qualities", "30 70")
     report_to = tmp_path / "report.json"
     done = run("bench", tmp_path, *arguments, "--bundle", tiny_bundle, "--json", report_to)
     assert done.returncode == 0, done.stderr.decode()
     assert "skipped broken.png" in done.stderr.decode()
     report = json.loads(report_to.read_text())
-    assert [(row["sigma"], row["method"]) for row in report["means"]] == [
-        (sigma, method)
-        for sigma in (20, 40)
-        for method in ("noisy", "vaecodec", "vaecodec, without refinement")
+    damages = ("noise 20", "noise 40", "JPEG 20")
+    assert [(row["damage"], row["method"]) for row in report["means"]] == [
+        (damage, method)
+        for damage in damages
+        for method in ("damaged", "vaecodec", "vaecodec, without refinement")
     ]
-    for row in report["means"]:
-        if row["method"] == "noisy":
-            expected = 20 * np.log10(255 / row["sigma"])
-            assert row["psnr_db"] == pytest.approx(expected, abs=0.5)  # it is clipped
-    kinds = [(row["sigma"], row["denoised"], row["quality"]) for row in report["files"]]
-    assert kinds == [(s, d, q) for s in (20, 40) for d in (False, True) for q in (30, 70)]
+    of_damaged = {r["damage"]: r["psnr_db"] for r in report["means"] if r["method"] == "damaged"}
+    for sigma in (20, 40):
+        expected = 20 * np.log10(255 / sigma)
+        assert of_damaged[f"noise {sigma}"] == pytest.approx(expected, abs=0.5)  # it is clipped
+    kinds = [(row["damage"], row["denoised"], row["quality"]) for row in report["files"]]
+    assert sorted(kinds) == sorted(
+        (d, denoised, q) for d in damages for denoised in (False, True) for q in (30, 70)
+    )
     table = done.stdout.decode().splitlines()
     assert "means over 1 images, noise of seed 0" in table[0]
-    assert len(table) == 2 + 6 + 2 + 8
+    assert len(table) == 2 + 9 + 2 + 12
 
 
 def test_other_denoisers_are_told_the_noise(
@@ -154,10 +157,15 @@ def test_other_denoisers_are_told_the_noise(
 
     monkeypatch.setitem(sys.modules, "bm3d", types.SimpleNamespace(bm3d_rgb=bm3d_rgb))
     monkeypatch.setattr("vaecodec.bench.denoisers.metadata.version", lambda _: "4.0")
-    report = measure_denoising(Codec(tiny_bundle), [noisy], sigmas=[25], methods=[METHODS["bm3d"]])
+    report = measure_denoising(
+        Codec(tiny_bundle),
+        [noisy],
+        damages=[Damage(25), Damage(jpeg=30)],
+        methods=[METHODS["bm3d"]],
+    )
     assert told == [0.1, 25 / 255]
     of_noisy, of_method = (
-        next(row for row in report.means if row.method == name) for name in ("noisy", "CBM3D")
+        next(row for row in report.means if row.method == name) for name in ("damaged", "CBM3D")
     )
     assert of_noisy.psnr_db == of_method.psnr_db
     assert of_method.seconds_per_megapixel is not None

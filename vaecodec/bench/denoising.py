@@ -1,33 +1,36 @@
-"""Noise of known strength on a folder of images, and what our denoiser and others leave of it.
+"""A folder of images, damaged in a known way, and what our denoiser and others make of it.
 
 As the literature measures: normal noise of one deviation is added to images of 8 bits, and neither
 clipped nor rounded; what comes out is clipped. Files are made of images, so the noisy one is
-rounded for these.
+rounded for these. Or the images go through JPEG, as Pillow writes it by default.
 """
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from statistics import fmean
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
+from vaecodec.bench.denoised import DenoisedRow, DenoisingReport, FileRow
 from vaecodec.bench.denoisers import Colours, Method
 from vaecodec.bench.folder import check_plain, load_image
 from vaecodec.bench.perceptual import SSIM_SIDE, ssim
-from vaecodec.bench.results import PeerInfo, Skipped
+from vaecodec.bench.results import Skipped
 from vaecodec.codec import Codec
 from vaecodec.errors import ImageError, InsufficientMemoryError, LimitError
 from vaecodec.metrics import bpp
 from vaecodec.runtime import memory_errors
 
-OURS, UNREFINED, NOISY = "vaecodec", "vaecodec, without refinement", "noisy"
-DEFAULT_SIGMAS = (15.0, 25.0, 50.0)
+OURS, UNREFINED, DAMAGED = "vaecodec", "vaecodec, without refinement", "damaged"
 SEED = 0
 _WARM = 64
 """Pixels a side of what every method denoises once before it is timed."""
@@ -35,89 +38,44 @@ _WARM = 64
 Progress = Callable[[int, int, str], None]
 """Called with the images done, the images in all, and the name of the last."""
 Notice = Callable[[Skipped], None]
+Row = TypeVar("Row")
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
-class DenoisedRow:
-    """What one method made of one image, or of several in the mean.
+class Damage:
+    """What is done to an image.
 
     Attributes:
-        image: Its name; empty for a mean.
-        method: Its name; "noisy" is the image as it was given to all of them.
-        sigma: Standard deviation of the noise, of 255.
-        psnr_db: Over all samples of RGB.
-        ssim: Of Wang et al. 2004, the mean over the channels of RGB.
-        seconds_per_megapixel: What it took; None of the noisy image.
+        sigma: Standard deviation of noise, of 255.
+        jpeg: Quality of a JPEG file that it becomes instead.
     """
 
-    image: str
-    method: str
-    sigma: float
-    psnr_db: float
-    ssim: float
-    seconds_per_megapixel: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class FileRow:
-    """A file of a noisy image, or the mean of several.
-
-    Attributes:
-        image: Its name; empty for a mean.
-        denoised: Whether the file was made without the noise.
-        sigma: Standard deviation of the noise, of 255.
-        quality: 0 to 100.
-        bpp: Bits of the file per pixel.
-        psnr_db: Of the opened file to the image before it was noisy.
-    """
-
-    image: str
-    denoised: bool
-    sigma: float
-    quality: float
-    bpp: float
-    psnr_db: float
-
-
-@dataclass(frozen=True, slots=True)
-class DenoisingReport:
-    """What came of a folder.
-
-    Attributes:
-        bundle: Its name.
-        model_id: Its id, in hexadecimal.
-        seed: Of the noise.
-        methods: The other denoisers.
-        means: Over the images, by deviation and method.
-        files: Over the images, by deviation, kind and quality.
-        images: Every image by itself.
-        image_files: Every file by itself.
-        skipped: The images that were left out.
-        machine: What the times depend on.
-    """
-
-    bundle: str
-    model_id: str
-    seed: int
-    methods: tuple[PeerInfo, ...]
-    means: tuple[DenoisedRow, ...]
-    files: tuple[FileRow, ...]
-    images: tuple[DenoisedRow, ...]
-    image_files: tuple[FileRow, ...]
-    skipped: tuple[Skipped, ...]
-    machine: str
+    sigma: float = 0.0
+    jpeg: int | None = None
 
     @property
-    def image_count(self) -> int:
-        """How many images were measured."""
-        return len({row.image for row in self.images})
+    def name(self) -> str:
+        """What tables call it."""
+        return f"noise {self.sigma:g}" if self.jpeg is None else f"JPEG {self.jpeg}"
+
+    def __call__(self, clean: Colours, noise: Colours) -> Colours:
+        """Return what becomes of an image; the noise has a deviation of 1."""
+        if self.jpeg is None:
+            return (clean + np.float32(self.sigma / 255) * noise).astype(np.float32)
+        file = io.BytesIO()
+        Image.fromarray(_in_8_bits(clean)).save(file, "JPEG", quality=self.jpeg)
+        return (np.asarray(Image.open(file)) / np.float32(255)).astype(np.float32)
+
+
+DEFAULT_DAMAGES = tuple(Damage(sigma) for sigma in (15.0, 25.0, 50.0))
 
 
 def measure_denoising(
     codec: Codec,
     paths: Sequence[Path],
     *,
-    sigmas: Iterable[float] = DEFAULT_SIGMAS,
+    damages: Sequence[Damage] = DEFAULT_DAMAGES,
     methods: Sequence[Method] = (),
     qualities: Iterable[float] = (),
     seed: int = SEED,
@@ -125,14 +83,14 @@ def measure_denoising(
     progress: Progress | None = None,
     notice: Notice | None = None,
 ) -> DenoisingReport:
-    """Denoise every image at every strength of noise, by every method.
+    """Restore every image from every damage, by every method.
 
     Args:
         codec: What to measure.
         paths: Images.
-        sigmas: Standard deviations, of 255.
-        methods: Other denoisers.
-        qualities: Of files that are made of every noisy image, with its noise and without.
+        damages: What is done to every image.
+        methods: Other denoisers, which are told the deviation of noise, and get no other damage.
+        qualities: Of files that are made of every damaged image, as it is and denoised.
         seed: Of the noise, which is the same at every deviation but for its strength.
         machine: What the report is to say of it.
         progress: Told of every image done.
@@ -143,7 +101,7 @@ def measure_denoising(
         ModelError: If the bundle has no denoiser.
     """
     codec.bundle.denoiser()
-    sigmas, qualities = sorted(set(sigmas)), sorted(set(qualities))
+    qualities = sorted(set(qualities))
     rows: list[DenoisedRow] = []
     files: list[FileRow] = []
     skipped: list[Skipped] = []
@@ -157,10 +115,11 @@ def measure_denoising(
                     _warm_up(codec, methods, clean)
                 rng = np.random.default_rng([seed, index])
                 noise = rng.standard_normal(clean.shape, np.float32)
-                for sigma in sigmas:
-                    noisy = (clean + np.float32(sigma / 255) * noise).astype(np.float32)
-                    rows += _rows(codec, methods, path.name, clean, noisy, sigma)
-                    files += _files(codec, path.name, clean, noisy, sigma, qualities)
+                for damage in damages:
+                    damaged = damage(clean, noise)
+                    told = methods if damage.sigma else ()
+                    rows += _rows(codec, told, path.name, clean, damaged, damage)
+                    files += _files(codec, path.name, clean, damaged, damage, qualities)
         except (ImageError, LimitError, InsufficientMemoryError) as error:
             skipped.append(Skipped(path.name, str(error)))
             if notice:
@@ -196,23 +155,22 @@ def _rows(
     methods: Sequence[Method],
     name: str,
     clean: Colours,
-    noisy: Colours,
-    sigma: float,
+    damaged: Colours,
+    damage: Damage,
 ) -> list[DenoisedRow]:
     runs: dict[str, Callable[[], Colours]] = {
-        OURS: lambda: codec.denoise(noisy),
-        UNREFINED: lambda: codec.denoise(noisy, refine=False),
+        OURS: lambda: codec.denoise(damaged),
+        UNREFINED: lambda: codec.denoise(damaged, refine=False),
     }
-    runs |= {method.title: partial(method, noisy, sigma / 255) for method in methods}
-    rows = [DenoisedRow(name, NOISY, sigma, *_judge(noisy, clean), None)]
+    runs |= {method.title: partial(method, damaged, damage.sigma / 255) for method in methods}
+    rows = [DenoisedRow(name, damage.name, DAMAGED, *_judge(damaged, clean), None)]
     megapixels = clean.shape[0] * clean.shape[1] / 1e6
     for method, run in runs.items():
         began = time.perf_counter()
         restored = run()
         seconds = time.perf_counter() - began
-        rows.append(
-            DenoisedRow(name, method, sigma, *_judge(restored, clean), seconds / megapixels)
-        )
+        judged = _judge(restored, clean)
+        rows.append(DenoisedRow(name, damage.name, method, *judged, seconds / megapixels))
     return rows
 
 
@@ -220,19 +178,24 @@ def _files(
     codec: Codec,
     name: str,
     clean: Colours,
-    noisy: Colours,
-    sigma: float,
+    damaged: Colours,
+    damage: Damage,
     qualities: Iterable[float],
 ) -> list[FileRow]:
-    pixels = np.rint(255 * noisy.clip(0, 1)).astype(np.uint8)
+    pixels = _in_8_bits(damaged)
     rows: list[FileRow] = []
     for quality in qualities:
         for denoised in (False, True):
             data = codec.encode(pixels, quality=quality, denoise=denoised)
             opened = (codec.decode_raster(data).rgb() / np.float32(255)).astype(np.float32)
             rate = bpp(len(data), pixels.shape[1], pixels.shape[0])
-            rows.append(FileRow(name, denoised, sigma, quality, rate, _psnr_db(opened, clean)))
+            psnr = _psnr_db(opened, clean)
+            rows.append(FileRow(name, damage.name, denoised, quality, rate, psnr))
     return rows
+
+
+def _in_8_bits(image: Colours) -> NDArray[np.uint8]:
+    return np.rint(255 * image.clip(0, 1)).astype(np.uint8)
 
 
 def _judge(image: Colours, clean: Colours) -> tuple[float, float]:
@@ -247,18 +210,12 @@ def _psnr_db(image: Colours, clean: Colours) -> float:
 
 
 def _means(rows: list[DenoisedRow]) -> Iterable[DenoisedRow]:
-    order = list(dict.fromkeys(row.method for row in rows))
-
-    def key(row: DenoisedRow) -> tuple[float, int]:
-        return row.sigma, order.index(row.method)
-
-    for (sigma, method), group in groupby(sorted(rows, key=key), key=key):
-        members = list(group)
+    for (damage, method), members in _grouped(rows, lambda row: (row.damage, row.method)):
         times = [row.seconds_per_megapixel for row in members if row.seconds_per_megapixel]
         yield DenoisedRow(
             "",
-            order[method],
-            sigma,
+            damage,
+            method,
             fmean(row.psnr_db for row in members),
             fmean(row.ssim for row in members),
             fmean(times) if times else None,
@@ -266,35 +223,15 @@ def _means(rows: list[DenoisedRow]) -> Iterable[DenoisedRow]:
 
 
 def _file_means(rows: list[FileRow]) -> Iterable[FileRow]:
-    def key(row: FileRow) -> tuple[float, bool, float]:
-        return row.sigma, row.denoised, row.quality
-
-    for (sigma, denoised, quality), group in groupby(sorted(rows, key=key), key=key):
-        members = list(group)
+    groups = _grouped(rows, lambda row: (row.damage, row.denoised, row.quality))
+    for (damage, denoised, quality), members in groups:
         rate, psnr = fmean(row.bpp for row in members), fmean(row.psnr_db for row in members)
-        yield FileRow("", denoised, sigma, quality, rate, psnr)
+        yield FileRow("", damage, denoised, quality, rate, psnr)
 
 
-def denoising_table(report: DenoisingReport) -> str:
-    """Return all means, a line for each."""
-    width = max(len(row.method) for row in report.means)
-    lines = [
-        f"{report.bundle} ({report.model_id}), means over {report.image_count} images, noise of "
-        f"seed {report.seed}",
-        *(f"{info.title} ({info.library}): {info.settings}" for info in report.methods),
-        f"{'sigma':>5} {'method':<{width}} {'psnr_db':>8} {'ssim':>7} {'s_per_MP':>9}",
-    ]
-    for row in report.means:
-        seconds = row.seconds_per_megapixel
-        lines.append(
-            f"{row.sigma:5g} {row.method:<{width}} {row.psnr_db:8.3f} {row.ssim:7.4f} "
-            f"{'-' if seconds is None else f'{seconds:.2f}':>9}"
-        )
-    if report.files:
-        lines += ["", f"{'sigma':>5} {'file':<8} {'quality':>7} {'bpp':>8} {'psnr_db':>8}"]
-        lines += [
-            f"{row.sigma:5g} {'denoised' if row.denoised else 'plain':<8} {row.quality:7.1f} "
-            f"{row.bpp:8.4f} {row.psnr_db:8.3f}"
-            for row in report.files
-        ]
-    return "\n".join(lines)
+def _grouped(rows: list[Row], key: Callable[[Row], Key]) -> Iterable[tuple[Key, list[Row]]]:
+    """Return rows by what they have in common, in the order in which that first appears."""
+    groups: dict[Key, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups.items()

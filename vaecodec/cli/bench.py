@@ -10,10 +10,10 @@ import typer
 from vaecodec.cli.bench_denoising import bench_denoising, tell_skipped
 from vaecodec.cli.bench_options import (
     choose_codecs,
+    parse_damages,
     parse_methods,
     parse_metrics,
     parse_qualities,
-    parse_sigmas,
     read_curves,
 )
 from vaecodec.cli.console import json_text, note, put_text
@@ -34,7 +34,7 @@ EXAMPLES = examples(
     "vaecodec bench photos/ --codecs installed --metrics ms-ssim --plot curves.svg",
     "vaecodec bench photos/ --codecs jpeg,webp --crops 2 --sheet crops.png",
     "vaecodec bench kodak/ --curves kodak_rd.json --against vtm --json -",
-    "vaecodec bench photos/ --denoise --methods installed",
+    "vaecodec bench photos/ --denoise --sigmas 15,25 --jpegs 20 --methods installed",
     "vaecodec bench photos/ --json before.json && "
     "vaecodec bench photos/ --bundle my-bundle/ --curves before.json",
 )
@@ -102,8 +102,8 @@ def bench(
         bool,
         typer.Option(
             "--denoise",
-            help="Add noise, and measure what is left of it by `denoise`; with --qualities also by "
-            "`compress --denoise`.",
+            help="Damage the images, and measure what `denoise` makes of them; with --qualities "
+            "also what `compress --denoise` does.",
         ),
     ] = False,
     sigmas: Annotated[
@@ -111,16 +111,20 @@ def bench(
         typer.Option(
             "--sigmas",
             metavar="LIST",
-            help="Standard deviations of that noise, of 255; 15,25,50 by default.",
+            help="Damage by noise: standard deviations, of 255; 15,25,50 by default.",
         ),
+    ] = None,
+    jpegs: Annotated[
+        str | None,
+        typer.Option("--jpegs", metavar="LIST", help="Damage by JPEG: qualities, as Pillow's."),
     ] = None,
     methods: Annotated[
         str | None,
         typer.Option(
             "--methods",
             metavar="LIST",
-            help="Other denoisers to measure, each told the deviation: any of opencv, nl-means, "
-            "wavelet and bm3d, all, or installed.",
+            help="Other denoisers to measure, each told the deviation of noise: any of opencv, "
+            "nl-means, wavelet and bm3d, all, or installed.",
         ),
     ] = None,
     with_speed: Annotated[
@@ -190,7 +194,7 @@ def bench(
         _refuse(foreign, "it does not go with --denoise")
         bench_denoising(
             folder,
-            parse_sigmas(sigmas),
+            parse_damages(sigmas, jpegs),
             parse_methods(methods),
             levels,
             report_to,
@@ -200,7 +204,7 @@ def bench(
             quiet=quiet,
         )
         return
-    _refuse({"--sigmas": sigmas, "--methods": methods}, "it goes with --denoise")
+    _refuse({"--sigmas": sigmas, "--jpegs": jpegs, "--methods": methods}, "it goes with --denoise")
     names = parse_metrics(metrics)
     peers = choose_codecs(codecs)
     if outputs.plot is not None and len(set(levels)) == 1 and not peers:

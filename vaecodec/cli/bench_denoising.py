@@ -10,11 +10,12 @@ from vaecodec.cli.paths import STREAM, check_target, write
 if TYPE_CHECKING:
     from vaecodec.bench import Skipped
     from vaecodec.bench.denoisers import Method
+    from vaecodec.bench.denoising import Damage
 
 
 def bench_denoising(
     folder: str,
-    sigmas: list[float],
+    damages: list[Damage],
     methods: list[Method],
     qualities: list[float],
     report_to: str | None,
@@ -28,7 +29,7 @@ def bench_denoising(
 
     Args:
         folder: Of images.
-        sigmas: Deviations of the noise; the usual ones if there are none.
+        damages: What is done to the images; noise of the usual strengths if nothing is.
         methods: Other denoisers.
         qualities: Of files.
         report_to: Where all figures go as JSON, if anywhere.
@@ -39,7 +40,8 @@ def bench_denoising(
     """
     from dataclasses import asdict
 
-    from vaecodec.bench.denoising import DEFAULT_SIGMAS, denoising_table, measure_denoising
+    from vaecodec.bench.denoised import denoising_table
+    from vaecodec.bench.denoising import DEFAULT_DAMAGES, measure_denoising
     from vaecodec.bench.folder import find_images
     from vaecodec.bench.method import describe_machine
     from vaecodec.codec import Codec
@@ -50,7 +52,7 @@ def bench_denoising(
     report = measure_denoising(
         Codec(bundle, device),
         paths,
-        sigmas=sigmas or DEFAULT_SIGMAS,
+        damages=damages or DEFAULT_DAMAGES,
         methods=methods,
         qualities=qualities,
         machine=describe_machine(device),

@@ -8,10 +8,9 @@ import typer
 
 if TYPE_CHECKING:
     from vaecodec.bench.denoisers import Method
+    from vaecodec.bench.denoising import Damage
     from vaecodec.bench.peers import Peer
     from vaecodec.curves import Curves
-
-_SIGMA_MAX = 255.0
 
 
 def parse_qualities(text: str | None) -> list[float]:
@@ -45,18 +44,27 @@ def parse_metrics(text: str | None) -> list[str]:
     return [name for name in METRICS if name in wanted]
 
 
-def parse_sigmas(text: str | None) -> list[float]:
-    """Return the deviations of noise of a list such as "15,25,50"; none where none was given."""
+def parse_damages(sigmas: str | None, jpegs: str | None) -> list[Damage]:
+    """Return what lists such as "15,25,50" and "20" say; none where neither was given."""
+    from vaecodec.bench.denoising import Damage
+
+    of_noise = _numbers(sigmas, "--sigmas", 0, 255)
+    of_jpeg = _numbers(jpegs, "--jpegs", 1, 95)
+    return [*(Damage(sigma) for sigma in of_noise), *(Damage(jpeg=int(q)) for q in of_jpeg)]
+
+
+def _numbers(text: str | None, option: str, least: float, most: float) -> list[float]:
+    """Return the different numbers of a list, ascending; none where there is no list."""
     if text is None:
         return []
     try:
-        sigmas = [float(part) for part in _parts(text)]
+        numbers = sorted({float(part) for part in _parts(text)})
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--sigmas") from error
-    if not sigmas or not all(0 <= sigma <= _SIGMA_MAX for sigma in sigmas):
-        reason = f"numbers from 0 to {_SIGMA_MAX:g} are wanted"
-        raise typer.BadParameter(reason, param_hint="--sigmas")
-    return sigmas
+        raise typer.BadParameter(str(error), param_hint=option) from error
+    if not numbers or not all(least <= number <= most for number in numbers):
+        reason = f"numbers from {least:g} to {most:g} are wanted"
+        raise typer.BadParameter(reason, param_hint=option)
+    return numbers
 
 
 def parse_methods(text: str | None) -> list[Method]:
