@@ -1,6 +1,6 @@
 """Command line of the factory, ``python -m export``.
 
-train | onnx | rewrite | curve | drawings | forecast | ceiling | triton | verify
+train | onnx | rewrite | curve | parts | drawings | forecast | ceiling | triton | verify
 """
 
 from __future__ import annotations
@@ -171,6 +171,29 @@ def curve(
     for comparison in compare(points, chosen):
         figure = comparison.problem if comparison.percent is None else f"{comparison.percent:+.1f}%"
         typer.echo(f"BD-rate against {comparison.codec}: {figure}")
+
+
+@app.command()
+def parts(
+    run: Annotated[Path, typer.Argument(help="Folder of a denoiser's run, or of a bundle.")],
+    images: Annotated[list[Path], typer.Option(help="Folders of images or packs; repeatable.")],
+    every: Annotated[int, typer.Option(help="Take every n-th image.", min=1)] = 1,
+) -> None:
+    """Measure what each part of a denoiser gives, and the most that its autoencoder could."""
+    from export.denoiser import Denoiser
+    from export.denoising import measure_parts
+    from export.measure import photographs
+    from export.train import trained_model
+
+    model = trained_model(run, denoiser=True)
+    if not isinstance(model, Denoiser):
+        raise ValueError(f"{run} has no denoiser")
+    typer.echo("damage     front  autoencoder  with refinement  autoencoder, of the clean image")
+    for damage, psnr in measure_parts(model, photographs(images, every), ceiling=True).items():
+        typer.echo(
+            f"{damage:9} {psnr['estimate']:6.2f} {psnr['decoded']:12.2f} {psnr['restored']:16.2f} "
+            f"{psnr['ceiling']:32.2f}"
+        )
 
 
 @app.command()

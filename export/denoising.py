@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from export.degrade import Degradations
 from export.denoiser import Denoiser
@@ -20,7 +22,7 @@ from export.jpeg import jpeg
 from export.log import save_plot
 from export.objective import rate_distortion
 from export.task import Network
-from vaecodec.bundle import ANCHORS
+from vaecodec.bundle import ANCHORS, PATCH
 
 CODED_SHARE = 0.25
 """Share of a batch that goes through rounding and prior; the rest trains what needs no file."""
@@ -32,6 +34,7 @@ OUTPUTS = ("estimate", "decoded", "restored")
 VALIDATION_SIGMAS = (0.0, 15.0, 25.0, 50.0)
 VALIDATION_JPEG = 20.0
 VALIDATION_SEED = 1
+VALIDATION_BATCH = 4
 
 
 class Denoising:
@@ -60,23 +63,12 @@ class Denoising:
         means = {f"{name}_db": _psnr_db(error.detach()) for name, error in errors.items()}
         return total, means | {"bpp": float(measured.bpp.detach().mean())}
 
-    @torch.no_grad()
     def validate(self, model: nn.Module) -> list[list[float | str]]:
         """Measure held-out images without noise, with noise of some deviations, and as JPEG."""
         if not isinstance(model, Denoiser):
             raise TypeError(f"a {type(model).__name__} is no denoiser")
-        device = next(model.parameters()).device
-        rows: list[list[float | str]] = []
-        for damage, damaged in _damaged(self.held_out.float().div(255)):
-            errors: dict[str, list[Tensor]] = defaultdict(list)
-            for clean, noisy in zip(self.held_out.split(4), damaged.split(4), strict=True):
-                x = clean.to(device).float().div(255)
-                seen = noisy.to(device).contiguous(memory_format=torch.channels_last)
-                out = model(seen, x.new_full((len(x),), ANCHORS - 1), 0)
-                for name in OUTPUTS:
-                    errors[name].append(squared_error(out[name].clamp(0, 1), x))
-            rows.append([damage, *(round(_psnr_db(torch.cat(e)), 4) for e in errors.values())])
-        return rows
+        means = measure_parts(model, self.held_out.split(VALIDATION_BATCH))
+        return [[damage, *(parts[name] for name in OUTPUTS)] for damage, parts in means.items()]
 
     def plot(self, validation: Path, target: Path) -> None:
         """Draw what became of each damage over the steps."""
@@ -96,11 +88,47 @@ def _psnr_db(error: Tensor) -> float:
     return float((10 * torch.log10(255**2 / error.clamp_min(ERROR_LEAST))).mean())
 
 
-def _damaged(clean: Tensor) -> list[tuple[str, Tensor]]:
-    """Return images with what the denoiser is judged on, always the same."""
-    generator = torch.Generator().manual_seed(VALIDATION_SEED)
-    noise = torch.randn(clean.shape, generator=generator)
-    out = [(f"noise {sigma:.0f}", clean + sigma / 255 * noise) for sigma in VALIDATION_SIGMAS]
+@torch.no_grad()
+def measure_parts(
+    model: Denoiser, batches: Iterable[Tensor], *, ceiling: bool = False
+) -> dict[str, dict[str, float]]:
+    """Return by damage the PSNR (dB), a mean over images, of what each part of a denoiser gives.
+
+    Args:
+        model: on whose device this runs.
+        batches: uint8 images ``(n, 3, h, w)``, repeated at the edges to multiples of 16.
+        ceiling: whether to add, as "ceiling", what the autoencoder makes of the clean image.
+    """
+    errors: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
+    device = next(model.parameters()).device
+    for index, batch in enumerate(batches):
+        height, width = batch.shape[2:]
+        edges = (0, -width % PATCH, 0, -height % PATCH)
+        clean = functional.pad(batch.float().div(255), edges, mode="replicate")
+        top = torch.full((len(batch),), ANCHORS - 1.0, device=device)
+        for damage, damaged in _damaged(clean, VALIDATION_SEED + index):
+            noisy = damaged.to(device).contiguous(memory_format=torch.channels_last)
+            out = model(noisy, top, 0)
+            if ceiling:
+                out["ceiling"] = model.decode(model.vae.g_a(clean.to(device), top), top)
+            for name, image in out.items():
+                pair = (image.clamp(0, 1).cpu(), clean)
+                error = squared_error(*(t[:, :, :height, :width] for t in pair))
+                errors[damage][name].append(error)
+    return {
+        damage: {name: round(_psnr_db(torch.cat(parts)), 4) for name, parts in named.items()}
+        for damage, named in errors.items()
+    }
+
+
+def _damaged(clean: Tensor, seed: int) -> Iterator[tuple[str, Tensor]]:
+    """Yield what becomes of images that a denoiser is judged on, always the same."""
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
+    for sigma in VALIDATION_SIGMAS:
+        yield f"noise {sigma:.0f}", clean + sigma / 255 * noise
     count = len(clean)
-    filed = jpeg(clean, torch.full((count,), VALIDATION_JPEG), torch.ones(count, dtype=torch.bool))
-    return [*out, (f"JPEG {VALIDATION_JPEG:.0f}", filed)]
+    subsampled = torch.ones(count, dtype=torch.bool)
+    yield (
+        f"JPEG {VALIDATION_JPEG:.0f}",
+        jpeg(clean, torch.full((count,), VALIDATION_JPEG), subsampled),
+    )

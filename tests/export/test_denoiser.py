@@ -152,5 +152,12 @@ def test_the_command_line_trains_resumes_and_exports(bundle: Path, tmp_path: Pat
     after = find_bundle(bundle)
     assert after.files[DENOISER] != before
     assert after.manifest["denoiser"]["training"]["steps"] == 20
+    measured = CliRunner().invoke(app, ["parts", str(bundle), "--images", str(PHOTOGRAPH)])
+    lines = measured.stdout.splitlines()
+    assert [line[:9].strip() for line in lines[1:]] == [
+        *(f"noise {sigma}" for sigma in (0, 15, 25, 50)),
+        "JPEG 20",
+    ]
+    assert len({line[-6:] for line in lines[1:]}) == 1  # the ceiling knows no damage
     with pytest.raises(ValueError, match="is a denoiser"):
         invoke("curve", str(run), "--images", str(PHOTOGRAPH))
