@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaecodec.alpha import average_plane, pack_plane, unpack_plane
+from vaecodec.alpha import pack_plane
 from vaecodec.budget import Budget
-from vaecodec.bundle import PATCH, PREVIEW_SCALE, Bundle, find_bundle
-from vaecodec.container import Container, Header, pack, read_header, unpack
+from vaecodec.bundle import PATCH, Bundle, find_bundle
+from vaecodec.container import Container, Header, pack
 from vaecodec.denoising import (
     Denoiser,
     Restoration,
@@ -28,14 +28,14 @@ from vaecodec.denoising import (
     denoise_raster,
     planes_of,
 )
-from vaecodec.errors import ModelMismatchError
 from vaecodec.latents import LatentCoder
 from vaecodec.limits import DEFAULT_LIMITS, Limits
-from vaecodec.metadata import attach, from_chunks, to_chunks
-from vaecodec.raster import Raster, Samples, as_raster, from_array, from_planes
+from vaecodec.metadata import attach, to_chunks
+from vaecodec.raster import Raster, Samples, as_raster
 from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
-from vaecodec.runtime import load_onnxruntime, memory_errors, scalar_inputs
-from vaecodec.segments import TILE_PIXELS, Box, latent_box, segments, tiles
+from vaecodec.reading import FileReader, check_memory
+from vaecodec.runtime import load_onnxruntime, memory_errors
+from vaecodec.segments import Box, latent_box, segments, tiles
 from vaecodec.trace import Trace
 from vaecodec.transforms import PixelTransforms, Transforms
 
@@ -43,12 +43,6 @@ Denoisable = TypeVar("Denoisable", Image.Image, Raster, NDArray[Any])
 Analysed = tuple[Box, NDArray[np.float32]]
 """A tile, in latents, and its y ``(1, M, h, w)``."""
 _TRANSFORMS = {"cpu": Transforms, "cuda": PixelTransforms}
-_SAMPLE_TYPES = {8: np.uint8, 16: np.uint16}
-_AVERAGED_BYTES_PER_PIXEL = 8
-"""What alpha takes for a preview: 16-bit samples, a copy with whole squares, one as float32."""
-_TILE_BYTES_PER_PIXEL = 144
-"""What a transform's activations take at their peak, halo and a strip that joined included, by
-measurement, rounded up."""
 
 
 class Codec:
@@ -82,6 +76,7 @@ class Codec:
         load_onnxruntime(device)
         self._latents = LatentCoder(self.bundle, threads, device)
         self._transforms = _TRANSFORMS[device](self.bundle, device, threads)
+        self._reader = FileReader(self.bundle, self._latents, self._transforms, limits)
 
     def encode(
         self,
@@ -166,7 +161,7 @@ class Codec:
         if not isinstance(data, bytes | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"data must be the bytes of a file, not {type(data)}")
         with memory_errors():
-            return self._decode(data, region, strip, trace or Trace())
+            return self._reader.decode(data, region, strip, trace or Trace())
 
     def preview(
         self, data: bytes | memoryview, *, strip: Collection[str] = (), trace: Trace | None = None
@@ -188,31 +183,7 @@ class Codec:
             VaecodecError: as `decode`.
         """
         with memory_errors():
-            container = self._open(data)
-            header, trace = container.header, trace or Trace()
-            grid = latent_box(header.width, header.height)
-            shape = Box(0, 0, header.height, header.width).outward(PREVIEW_SCALE).shape
-            out = np.empty((*shape, header.mode), _SAMPLE_TYPES[header.bit_depth])
-            if header.mode.has_alpha:
-                pixels = header.width * header.height
-                self.limits.check_memory_bytes(pixels * _AVERAGED_BYTES_PER_PIXEL)
-                with trace.stage("alpha"):
-                    alpha = np.empty((header.height, header.width, 1), out.dtype)
-                    _read_alpha(container, Box(0, 0, header.height, header.width), grid, alpha)
-                    out[:, :, -1] = average_plane(alpha[:, :, 0], PREVIEW_SCALE)
-            for number, segment in segments(grid, grid):
-                payload = container.latents[number]
-                y_hat = self._latents.read(payload, segment.shape, header.level, trace)
-                with trace.stage("synthesis"):
-                    inputs = {"y_hat": y_hat, **scalar_inputs(header.level)}
-                    rows, columns = (PATCH // PREVIEW_SCALE * side for side in segment.shape)
-                    expected = (np.float32, (1, 3, rows, columns))
-                    (x,) = self._transforms.network("preview")(inputs, expected, finite=False)
-                place = segment.scaled(PATCH // PREVIEW_SCALE).within(Box(0, 0, *shape))
-                rows, columns = place.shape
-                target = out[place.top : place.bottom, place.left : place.right]
-                from_planes(x[0, :, :rows, :columns], target[:, :, : header.mode.colours])
-            return from_array(out, from_chunks(container.ancillary).upright().without(strip))
+            return self._reader.preview(data, strip, trace or Trace())
 
     def denoise(
         self,
@@ -254,7 +225,7 @@ class Codec:
                 check_colours(image)
                 height, width = image.shape[:2]
                 self.limits.check_size(width, height)
-                self._check_memory(image.nbytes, self.latent_bytes(width, height))
+                check_memory(self.limits, image.nbytes, self.latent_bytes(width, height))
                 return denoise_colours(self._denoiser, image, how, trace)
             raster = as_raster(image)
             raster = self.admit(raster, self.latent_bytes(raster.width, raster.height))
@@ -280,7 +251,7 @@ class Codec:
         raster = as_raster(image)
         self.limits.check_size(raster.width, raster.height)
         image_bytes = raster.width * raster.height * raster.mode * raster.bit_depth // 8
-        self._check_memory(image_bytes, kept_bytes)
+        check_memory(self.limits, image_bytes, kept_bytes)
         return raster
 
     def latent_bytes(self, width: int, height: int) -> int:
@@ -355,80 +326,9 @@ class Codec:
             for index, part in _of_segments(frame, analysed)
         }
 
-    def _decode(
-        self, data: bytes | memoryview, region: Box | None, strip: Collection[str], trace: Trace
-    ) -> Raster:
-        container = self._open(data, region)
-        header = container.header
-        wanted = region or Box(0, 0, header.height, header.width)
-        grid = latent_box(header.width, header.height)
-        self._check_memory(wanted.area * header.mode * header.bit_depth // 8)
-        out = np.empty((*wanted.shape, header.mode), _SAMPLE_TYPES[header.bit_depth])
-        if header.mode.has_alpha:
-            with trace.stage("alpha"):
-                _read_alpha(container, wanted, grid, out)
-        self._read_colours(container, wanted, grid, out, trace)
-        metadata = from_chunks(container.ancillary).upright().without(strip)
-        return from_array(out, metadata)
-
-    def _open(self, data: bytes | memoryview, region: Box | None = None) -> Container:
-        """Read a file, or what of it a region needs, as `decode` does."""
-        header = read_header(data)
-        self.limits.check_size(header.width, header.height)
-        numbers = None
-        if region is not None:
-            if region.within(Box(0, 0, header.height, header.width)) != region or not region.area:
-                raise ValueError(f"the region is not within {header.width}x{header.height} pixels")
-            grid = latent_box(header.width, header.height)
-            needed = region.outward(PATCH).grown(self.bundle.halo)
-            numbers = frozenset(number for number, _ in segments(needed, grid))
-        container = unpack(data, self.limits, numbers)
-        if header.model_id != self.bundle.model_id:
-            raise ModelMismatchError(
-                f"the file needs the model {header.model_id.hex()}, and the bundle "
-                f"{self.bundle.name} is {self.bundle.model_id.hex()}"
-            )
-        return container
-
-    def _read_colours(
-        self, container: Container, wanted: Box, grid: Box, out: Samples, trace: Trace
-    ) -> None:
-        """Decode the colours of a rectangle into an array of its size, tile by tile."""
-        header = container.header
-        decoded: dict[int, NDArray[np.float32]] = {}
-        for tile in tiles(wanted.outward(PATCH)):
-            seen = tile.grown(self.bundle.halo).within(grid)
-            touched = dict(segments(seen, grid))
-            # Tiles come in raster order: what this one does not see, and lies above, none will.
-            for number in [n for n in decoded if n < min(touched)]:
-                del decoded[number]
-            shape = (1, self.bundle.latent_channels, *seen.shape)
-            with self._transforms.scratch.array("y_hat", shape) as y_hat:
-                for number, segment in touched.items():
-                    if number not in decoded:
-                        payload = container.latents[number]
-                        decoded[number] = self._latents.read(
-                            payload, segment.shape, header.level, trace
-                        )
-                    shared = segment.within(seen)
-                    to, of = shared.slices(seen), shared.slices(segment)
-                    y_hat[:, :, *to] = decoded[number][:, :, *of]
-                shared = tile.scaled(PATCH).within(wanted)
-                window = shared.slices(seen.scaled(PATCH))
-                colours = out[*shared.slices(wanted)][:, :, : header.mode.colours]
-                self._transforms.synthesise(y_hat, header.level, window, colours, trace)
-
     @cached_property
     def _denoiser(self) -> Denoiser:
         return Denoiser(self.bundle, self._transforms)
-
-    def _check_memory(self, image_bytes: int, kept_bytes: int = 0) -> None:
-        """Hold what an image is going to take against the limit, by an estimate.
-
-        Counted are the samples, a copy of them in Pillow, a tile, and what else is kept.
-        """
-        tile_bytes = TILE_PIXELS * _TILE_BYTES_PER_PIXEL
-        self.limits.check_memory_bytes(3 * image_bytes + tile_bytes + kept_bytes)
 
 
 def _of_segments(
@@ -439,14 +339,3 @@ def _of_segments(
     for tile, y in analysed:
         for index, segment in segments(tile, grid):
             yield index, y[:, :, *segment.slices(tile)]
-
-
-def _read_alpha(container: Container, wanted: Box, grid: Box, out: Samples) -> None:
-    """Inflate the alpha of a rectangle into the last channel of an array of its size."""
-    header = container.header
-    image = Box(0, 0, header.height, header.width)
-    for number, segment in segments(wanted.outward(PATCH), grid):
-        pixels = segment.scaled(PATCH).within(image)
-        plane = unpack_plane(container.alpha[number], pixels.shape, header.bit_depth)
-        shared = pixels.within(wanted)
-        out[*shared.slices(wanted)][:, :, -1] = plane[shared.slices(pixels)]

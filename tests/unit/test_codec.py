@@ -355,7 +355,8 @@ def test_tiles_make_no_difference(
     image, data = wide
     whole = np.asarray(base.decode(data)).astype(int)
     for side in (16, 64):
-        monkeypatch.setattr("vaecodec.codec.tiles", partial(tiles, side=side))
+        for module in ("codec", "reading"):
+            monkeypatch.setattr(f"vaecodec.{module}.tiles", partial(tiles, side=side))
         difference = np.abs(np.asarray(base.decode(data)) - whole)
         assert difference.max() <= 1
     # Tiles of 64 latents are segments: those of an encoder may be no smaller.

@@ -1,0 +1,153 @@
+"""Files to samples, whole or in part."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecodec.alpha import average_plane, unpack_plane
+from vaecodec.bundle import PATCH, PREVIEW_SCALE, Bundle
+from vaecodec.container import Container, read_header, unpack
+from vaecodec.errors import ModelMismatchError
+from vaecodec.latents import LatentCoder
+from vaecodec.limits import Limits
+from vaecodec.metadata import from_chunks
+from vaecodec.raster import Raster, Samples, from_array, from_planes
+from vaecodec.runtime import scalar_inputs
+from vaecodec.segments import TILE_PIXELS, Box, latent_box, segments, tiles
+from vaecodec.trace import Trace
+from vaecodec.transforms import Transforms
+
+_SAMPLE_TYPES = {8: np.uint8, 16: np.uint16}
+_AVERAGED_BYTES_PER_PIXEL = 8
+"""What alpha takes for a preview: 16-bit samples, a copy with whole squares, one as float32."""
+_TILE_BYTES_PER_PIXEL = 144
+"""What a transform's activations take at their peak, halo and a strip that joined included, by
+measurement, rounded up."""
+
+
+class FileReader:
+    """What of one bundle decodes."""
+
+    def __init__(
+        self, bundle: Bundle, latents: LatentCoder, transforms: Transforms, limits: Limits
+    ) -> None:
+        self.bundle, self.limits = bundle, limits
+        self._latents, self._transforms = latents, transforms
+
+    def decode(
+        self, data: bytes | memoryview, region: Box | None, strip: Collection[str], trace: Trace
+    ) -> Raster:
+        """Return an image, or a rectangle of it; see `Codec.decode`."""
+        container = self._open(data, region)
+        header = container.header
+        wanted = region or Box(0, 0, header.height, header.width)
+        grid = latent_box(header.width, header.height)
+        check_memory(self.limits, wanted.area * header.mode * header.bit_depth // 8)
+        out = np.empty((*wanted.shape, header.mode), _SAMPLE_TYPES[header.bit_depth])
+        if header.mode.has_alpha:
+            with trace.stage("alpha"):
+                _read_alpha(container, wanted, grid, out)
+        self._read_colours(container, wanted, grid, out, trace)
+        metadata = from_chunks(container.ancillary).upright().without(strip)
+        return from_array(out, metadata)
+
+    def preview(self, data: bytes | memoryview, strip: Collection[str], trace: Trace) -> Raster:
+        """Return a small image; see `Codec.preview`."""
+        container = self._open(data)
+        header = container.header
+        grid = latent_box(header.width, header.height)
+        shape = Box(0, 0, header.height, header.width).outward(PREVIEW_SCALE).shape
+        out = np.empty((*shape, header.mode), _SAMPLE_TYPES[header.bit_depth])
+        if header.mode.has_alpha:
+            pixels = header.width * header.height
+            self.limits.check_memory_bytes(pixels * _AVERAGED_BYTES_PER_PIXEL)
+            with trace.stage("alpha"):
+                alpha = np.empty((header.height, header.width, 1), out.dtype)
+                _read_alpha(container, Box(0, 0, header.height, header.width), grid, alpha)
+                out[:, :, -1] = average_plane(alpha[:, :, 0], PREVIEW_SCALE)
+        for number, segment in segments(grid, grid):
+            payload = container.latents[number]
+            y_hat = self._latents.read(payload, segment.shape, header.level, trace)
+            with trace.stage("synthesis"):
+                inputs = {"y_hat": y_hat, **scalar_inputs(header.level)}
+                rows, columns = (PATCH // PREVIEW_SCALE * side for side in segment.shape)
+                expected = (np.float32, (1, 3, rows, columns))
+                (x,) = self._transforms.network("preview")(inputs, expected, finite=False)
+            place = segment.scaled(PATCH // PREVIEW_SCALE).within(Box(0, 0, *shape))
+            rows, columns = place.shape
+            target = out[place.top : place.bottom, place.left : place.right]
+            from_planes(x[0, :, :rows, :columns], target[:, :, : header.mode.colours])
+        return from_array(out, from_chunks(container.ancillary).upright().without(strip))
+
+    def _open(self, data: bytes | memoryview, region: Box | None = None) -> Container:
+        """Read a file, or what of it a region needs, as `decode` does."""
+        header = read_header(data)
+        self.limits.check_size(header.width, header.height)
+        numbers = None
+        if region is not None:
+            if region.within(Box(0, 0, header.height, header.width)) != region or not region.area:
+                raise ValueError(f"the region is not within {header.width}x{header.height} pixels")
+            grid = latent_box(header.width, header.height)
+            needed = region.outward(PATCH).grown(self.bundle.halo)
+            numbers = frozenset(number for number, _ in segments(needed, grid))
+        container = unpack(data, self.limits, numbers)
+        if header.model_id != self.bundle.model_id:
+            raise ModelMismatchError(
+                f"the file needs the model {header.model_id.hex()}, and the bundle "
+                f"{self.bundle.name} is {self.bundle.model_id.hex()}"
+            )
+        return container
+
+    def _read_colours(
+        self, container: Container, wanted: Box, grid: Box, out: Samples, trace: Trace
+    ) -> None:
+        """Decode the colours of a rectangle into an array of its size, tile by tile."""
+        header = container.header
+        decoded: dict[int, NDArray[np.float32]] = {}
+        for tile in tiles(wanted.outward(PATCH)):
+            seen = tile.grown(self.bundle.halo).within(grid)
+            touched = dict(segments(seen, grid))
+            # Tiles come in raster order: what this one does not see, and lies above, none will.
+            for number in [n for n in decoded if n < min(touched)]:
+                del decoded[number]
+            shape = (1, self.bundle.latent_channels, *seen.shape)
+            with self._transforms.scratch.array("y_hat", shape) as y_hat:
+                for number, segment in touched.items():
+                    if number not in decoded:
+                        payload = container.latents[number]
+                        decoded[number] = self._latents.read(
+                            payload, segment.shape, header.level, trace
+                        )
+                    shared = segment.within(seen)
+                    to, of = shared.slices(seen), shared.slices(segment)
+                    y_hat[:, :, *to] = decoded[number][:, :, *of]
+                shared = tile.scaled(PATCH).within(wanted)
+                window = shared.slices(seen.scaled(PATCH))
+                colours = out[*shared.slices(wanted)][:, :, : header.mode.colours]
+                self._transforms.synthesise(y_hat, header.level, window, colours, trace)
+
+
+def check_memory(limits: Limits, image_bytes: int, kept_bytes: int = 0) -> None:
+    """Hold what an image is going to take against the limit, by an estimate.
+
+    Counted are the samples, a copy of them in Pillow, a tile, and what else is kept.
+
+    Raises:
+        LimitError: it is more.
+    """
+    tile_bytes = TILE_PIXELS * _TILE_BYTES_PER_PIXEL
+    limits.check_memory_bytes(3 * image_bytes + tile_bytes + kept_bytes)
+
+
+def _read_alpha(container: Container, wanted: Box, grid: Box, out: Samples) -> None:
+    """Inflate the alpha of a rectangle into the last channel of an array of its size."""
+    header = container.header
+    image = Box(0, 0, header.height, header.width)
+    for number, segment in segments(wanted.outward(PATCH), grid):
+        pixels = segment.scaled(PATCH).within(image)
+        plane = unpack_plane(container.alpha[number], pixels.shape, header.bit_depth)
+        shared = pixels.within(wanted)
+        out[*shared.slices(wanted)][:, :, -1] = plane[shared.slices(pixels)]
