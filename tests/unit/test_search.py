@@ -14,13 +14,14 @@ from PIL import Image
 from support import SAMPLES
 
 from vaecodec import search
-from vaecodec.codec import _TILE_BYTES_PER_PIXEL, Codec
+from vaecodec.codec import Codec
 from vaecodec.container import MAX_LEVEL, read_header
 from vaecodec.errors import LimitError, TargetError
 from vaecodec.limits import Limits
 from vaecodec.metrics import fidelity_db
 from vaecodec.raster import as_raster
 from vaecodec.rate import level_of_quality
+from vaecodec.reading import _TILE_BYTES_PER_PIXEL
 from vaecodec.search import PSNR_TOLERANCE_DB, SIZE_TOLERANCE, Target, encode_to
 from vaecodec.segments import TILE_PIXELS
 from vaecodec.trace import Trace
@@ -54,9 +55,9 @@ def counted(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> Work:
     def count(name: str, what: str) -> Callable[..., Any]:
         real = getattr(codec, name)
 
-        def call(*args: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
             setattr(done, what, getattr(done, what) + 1)
-            return real(*args)
+            return real(*args, **options)
 
         return call
 
