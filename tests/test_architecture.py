@@ -77,7 +77,8 @@ def test_only_the_command_line_knows_the_bench():
         and not module_name(path).startswith("vaecodec.bench")
     }
     assert users == {
-        f"vaecodec.cli.{name}" for name in ("bench", "bench_denoising", "bench_options")
+        f"vaecodec.cli.{name}"
+        for name in ("bench", "bench_denoising", "bench_options", "bench_outputs")
     }
 
 

@@ -121,8 +121,9 @@ def test_what_does_not_go_together_is_refused(noisy: Path):
 def test_the_bench(tiny_bundle: Path, noisy: Path, tmp_path: Path):
     (tmp_path / "broken.png").write_bytes(b"junk")
     arguments = ("--denoise", "--sigmas", "20 40", "--jpegs", "20", "--qualities", "30 70")
-    report_to = tmp_path / "report.json"
-    done = run("bench", tmp_path, *arguments, "--bundle", tiny_bundle, "--json", report_to)
+    report_to, sheet_to = tmp_path / "report.json", tmp_path / "sheet.webp"
+    written = ("--json", report_to, "--sheet", sheet_to)
+    done = run("bench", tmp_path, *arguments, "--bundle", tiny_bundle, *written)
     assert done.returncode == 0, done.stderr.decode()
     assert "skipped broken.png" in done.stderr.decode()
     report = json.loads(report_to.read_text())
@@ -140,6 +141,8 @@ def test_the_bench(tiny_bundle: Path, noisy: Path, tmp_path: Path):
     assert sorted(kinds) == sorted(
         (d, denoised, q) for d in damages for denoised in (False, True) for q in (30, 70)
     )
+    with Image.open(sheet_to) as sheet:
+        assert sheet.size == (3 * 392 - 8, 296)  # noisy, ours, and the original
     table = done.stdout.decode().splitlines()
     assert "means over 1 images, noise of seed 0" in table[0]
     assert len(table) == 2 + 9 + 2 + 12

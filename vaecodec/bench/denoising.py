@@ -25,6 +25,8 @@ from vaecodec.bench.denoisers import Colours, Method
 from vaecodec.bench.folder import check_plain, load_image
 from vaecodec.bench.perceptual import SSIM_SIDE, ssim
 from vaecodec.bench.results import Skipped
+from vaecodec.bench.sheet import Panel
+from vaecodec.bench.views import CROP_HEIGHT, CROP_WIDTH
 from vaecodec.codec import Codec
 from vaecodec.errors import ImageError, InsufficientMemoryError, LimitError
 from vaecodec.metrics import bpp
@@ -32,6 +34,7 @@ from vaecodec.runtime import memory_errors
 
 OURS, UNREFINED, DAMAGED = "vaecodec", "vaecodec, without refinement", "damaged"
 SEED = 0
+_CROP = CROP_HEIGHT, CROP_WIDTH
 _WARM = 64
 """Pixels a side of what every method denoises once before it is timed."""
 
@@ -108,13 +111,10 @@ def measure_denoising(
     for index, path in enumerate(paths):
         try:
             with memory_errors():
-                image = load_image(path, codec.limits)
-                check_plain(image, SSIM_SIDE)
-                clean = (image.rgb() / np.float32(255)).astype(np.float32)
+                clean = _load(path, codec)
                 if not rows:
                     _warm_up(codec, methods, clean)
-                rng = np.random.default_rng([seed, index])
-                noise = rng.standard_normal(clean.shape, np.float32)
+                noise = _noise(clean, seed, index)
                 for damage in damages:
                     damaged = damage(clean, noise)
                     told = methods if damage.sigma else ()
@@ -140,6 +140,58 @@ def measure_denoising(
         skipped=tuple(skipped),
         machine=machine,
     )
+
+
+def side_by_side(
+    codec: Codec,
+    paths: Sequence[Path],
+    shown: Iterable[Path],
+    damage: Damage,
+    methods: Sequence[Method] = (),
+    *,
+    seed: int = SEED,
+) -> list[list[Panel]]:
+    """Return crops from the middle of some images: damaged, by us, by others, and as they were.
+
+    Args:
+        codec: Ours.
+        paths: All images that were given to `measure_denoising`, so that the noise is the same.
+        shown: Those to show.
+        damage: What is done to them; where it is nothing, the damaged ones are not shown.
+        methods: Other denoisers.
+        seed: Of the noise.
+    """
+    rows: list[list[Panel]] = []
+    for path in shown:
+        clean = _load(path, codec)
+        damaged = damage(clean, _noise(clean, seed, paths.index(path)))
+        told = methods if damage.sigma else ()
+        of_methods = {method.title: method(damaged, damage.sigma / 255) for method in told}
+        is_damaged = not np.array_equal(damaged, clean)
+        images = {damage.name: damaged} if is_damaged else {}
+        images |= {OURS: codec.denoise(damaged), **of_methods}
+        panels = [
+            Panel(title, f"{_judge(image, clean)[0]:.2f} dB" if is_damaged else "", _middle(image))
+            for title, image in images.items()
+        ]
+        rows.append([*panels, Panel("original", path.name, _middle(clean))])
+    return rows
+
+
+def _middle(image: Colours) -> NDArray[np.uint8]:
+    top, left = (max(0, side - crop) // 2 for side, crop in zip(image.shape, _CROP, strict=False))
+    return _in_8_bits(image[top : top + _CROP[0], left : left + _CROP[1]])
+
+
+def _load(path: Path, codec: Codec) -> Colours:
+    image = load_image(path, codec.limits)
+    check_plain(image, SSIM_SIDE)
+    return (image.rgb() / np.float32(255)).astype(np.float32)
+
+
+def _noise(clean: Colours, seed: int, index: int) -> Colours:
+    """Return noise of a deviation of 1 for one image of several."""
+    return np.random.default_rng([seed, index]).standard_normal(clean.shape, np.float32)
 
 
 def _warm_up(codec: Codec, methods: Sequence[Method], clean: Colours) -> None:

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,10 +16,11 @@ from vaecodec.cli.bench_options import (
     parse_qualities,
     read_curves,
 )
+from vaecodec.cli.bench_outputs import Outputs, check_outputs
 from vaecodec.cli.console import json_text, note, put_text
 from vaecodec.cli.device import Device, tell_setup, verbose_option
 from vaecodec.cli.options import BundleName, Force, Quiet, examples
-from vaecodec.cli.paths import STREAM, check_target, write
+from vaecodec.cli.paths import STREAM, write
 
 if TYPE_CHECKING:
     from vaecodec.bench import ImageRow, Measured, PeerRow, Report
@@ -34,26 +35,10 @@ EXAMPLES = examples(
     "vaecodec bench photos/ --codecs installed --metrics ms-ssim --plot curves.svg",
     "vaecodec bench photos/ --codecs jpeg,webp --crops 2 --sheet crops.png",
     "vaecodec bench kodak/ --curves kodak_rd.json --against vtm --json -",
-    "vaecodec bench photos/ --denoise --sigmas 15,25 --jpegs 20 --methods installed",
+    "vaecodec bench photos/ --denoise --sigmas 15,25 --jpegs 20 --methods installed --sheet a.png",
     "vaecodec bench photos/ --json before.json && "
     "vaecodec bench photos/ --bundle my-bundle/ --curves before.json",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Outputs:
-    """Where what goes; None where it was not asked for."""
-
-    report: str | None
-    plot: str | None
-    sheet: str | None
-    html: str | None
-
-    def named(self) -> dict[str, str]:
-        """Return those that were asked for, by option."""
-        options = ("--json", "--plot", "--sheet", "--html")
-        targets = (self.report, self.plot, self.sheet, self.html)
-        return {name: target for name, target in zip(options, targets, strict=True) if target}
 
 
 def bench(
@@ -180,7 +165,7 @@ def bench(
     estimate, each averaged over the images. Images that cannot be used are skipped.
     """
     levels = parse_qualities(qualities)
-    outputs = _Outputs(report_to, plot_to, sheet_to, html_to)
+    outputs = Outputs(report_to, plot_to, sheet_to, html_to)
     if denoise:
         foreign = {
             "--codecs": codecs,
@@ -188,7 +173,6 @@ def bench(
             "--curves": curves,
             "--speed": with_speed,
             "--plot": plot_to,
-            "--sheet": sheet_to,
             "--html": html_to,
         }
         _refuse(foreign, "it does not go with --denoise")
@@ -197,7 +181,8 @@ def bench(
             parse_damages(sigmas, jpegs),
             parse_methods(methods),
             levels,
-            report_to,
+            outputs,
+            crops,
             bundle,
             device,
             force=force,
@@ -218,7 +203,7 @@ def bench(
     from vaecodec.curves import compare
 
     paths = measuring.find_images(folder)
-    _check_outputs(outputs, paths, crops, force=force)
+    check_outputs(outputs, paths, crops, force=force)
     codec = Codec(bundle, device)
     tell_setup(codec.bundle, device, verbose)
 
@@ -284,36 +269,6 @@ def _row_text(row: ImageRow | PeerRow) -> str:
     )
 
 
-def _check_outputs(outputs: _Outputs, images: Sequence[Path], crops: int, *, force: bool) -> None:
-    """Refuse outputs that could not be made, before the measuring that this would waste."""
-    from vaecodec.bench.plot import PLOT_SUFFIXES, load_matplotlib
-    from vaecodec.bench.sheet import SHEET_SUFFIXES
-
-    if outputs.plot is not None:
-        if PurePath(outputs.plot).suffix.lower() not in PLOT_SUFFIXES:
-            raise typer.BadParameter("name a .png or .svg file", param_hint="--plot")
-        load_matplotlib()
-    if outputs.sheet is not None:
-        suffix = PurePath(outputs.sheet).suffix.lower()
-        if suffix not in SHEET_SUFFIXES:
-            known = ", ".join(SHEET_SUFFIXES)
-            raise typer.BadParameter(f"name a file of {known}", param_hint="--sheet")
-        if not crops:
-            raise typer.BadParameter("it needs --crops above 0", param_hint="--sheet")
-    taken = {path.resolve() for path in images}
-    for option, target in outputs.named().items():
-        if target == STREAM:
-            if option != "--json":
-                reason = "name a file: standard output has the table"
-                raise typer.BadParameter(reason, param_hint=option)
-            continue
-        check_target(target, force=force)
-        if Path(target).resolve() in taken:
-            reason = f"{target} is an image to measure, or named twice"
-            raise typer.BadParameter(reason, param_hint=option)
-        taken.add(Path(target).resolve())
-
-
 def _json(report: Report) -> str:
     from dataclasses import asdict
 
@@ -348,7 +303,7 @@ def _views(
 
 
 def _show(
-    report: Report, views: list[View], outputs: _Outputs, curves: Curves, *, force: bool
+    report: Report, views: list[View], outputs: Outputs, curves: Curves, *, force: bool
 ) -> None:
     from vaecodec.bench.html import page
     from vaecodec.bench.series import panels

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from vaecodec.cli.bench_outputs import Outputs, check_outputs
 from vaecodec.cli.console import json_text, note, put_text
-from vaecodec.cli.paths import STREAM, check_target, write
+from vaecodec.cli.paths import STREAM, write
 
 if TYPE_CHECKING:
     from vaecodec.bench import Skipped
@@ -18,7 +20,8 @@ def bench_denoising(
     damages: list[Damage],
     methods: list[Method],
     qualities: list[float],
-    report_to: str | None,
+    outputs: Outputs,
+    crops: int,
     bundle: str,
     device: str,
     *,
@@ -32,7 +35,8 @@ def bench_denoising(
         damages: What is done to the images; noise of the usual strengths if nothing is.
         methods: Other denoisers.
         qualities: Of files.
-        report_to: Where all figures go as JSON, if anywhere.
+        outputs: A report of all figures, and a picture of what the middle damage becomes.
+        crops: How many images the picture shows.
         bundle: What denoises.
         device: Where.
         force: Whether the report may replace a file.
@@ -41,28 +45,37 @@ def bench_denoising(
     from dataclasses import asdict
 
     from vaecodec.bench.denoised import denoising_table
-    from vaecodec.bench.denoising import DEFAULT_DAMAGES, measure_denoising
+    from vaecodec.bench.denoising import DEFAULT_DAMAGES, measure_denoising, side_by_side
     from vaecodec.bench.folder import find_images
     from vaecodec.bench.method import describe_machine
+    from vaecodec.bench.sheet import picture
+    from vaecodec.bench.views import spread_out
     from vaecodec.codec import Codec
 
     paths = find_images(folder)
-    if report_to not in (None, STREAM):
-        check_target(report_to, force=force)
+    check_outputs(outputs, paths, crops, force=force)
+    codec = Codec(bundle, device)
+    damages = damages or list(DEFAULT_DAMAGES)
     report = measure_denoising(
-        Codec(bundle, device),
+        codec,
         paths,
-        damages=damages or DEFAULT_DAMAGES,
+        damages=damages,
         methods=methods,
         qualities=qualities,
         machine=describe_machine(device),
         progress=None if quiet else lambda done, total, name: note(f"{done}/{total} {name}"),
         notice=tell_skipped,
     )
+    if outputs.sheet is not None:
+        left_out = {skipped.image for skipped in report.skipped}
+        shown = spread_out([path for path in paths if path.name not in left_out], crops)
+        middle = damages[len(damages) // 2]
+        rows = side_by_side(codec, paths, shown, middle, methods)
+        write(outputs.sheet, picture(rows, PurePath(outputs.sheet).suffix.lower()), force=force)
     text = json_text(asdict(report), indent=1)
-    if report_to not in (None, STREAM):
-        write(report_to, (text + "\n").encode(), force=force)
-    put_text(text if report_to == STREAM else denoising_table(report))
+    if outputs.report not in (None, STREAM):
+        write(outputs.report, (text + "\n").encode(), force=force)
+    put_text(text if outputs.report == STREAM else denoising_table(report))
 
 
 def tell_skipped(skipped: Skipped) -> None:
