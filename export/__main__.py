@@ -79,9 +79,9 @@ def train(
             raise ValueError(f"the run in {run} is of another model than {recipe}")
         typer.echo(f"resuming {run} at step {state.step:,}")
     else:
-        wanted = chosen.denoiser is not None
-        initial = trainer.trained_model(init_from, denoiser=wanted) if init_from else None
-        if wanted and initial:
+        is_denoiser = chosen.denoiser is not None
+        initial = trainer.trained_model(init_from, denoiser=is_denoiser) if init_from else None
+        if is_denoiser and initial:
             chosen = replace(chosen, model=initial.arch)
         state = trainer.start(chosen, crops, initial)
     trainer.Trainer(chosen, state, crops, held_out, run, cpu=cpu).run()
@@ -92,9 +92,11 @@ def export_onnx(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, or the run's folder.")],
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to write.")],
     name: Annotated[str | None, typer.Option(help="Name; the folder's, if not given.")] = None,
-    version: Annotated[str, typer.Option(help="Version of the weights.")] = "0.1.0",
+    version: Annotated[str | None, typer.Option(help="Of the weights; 0.1.0 by default.")] = None,
     data: Annotated[str, typer.Option(help="What it was trained on, for the manifest.")] = "",
-    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "Apache-2.0",
+    licence: Annotated[
+        str | None, typer.Option(help="Of the weights; Apache-2.0 by default.")
+    ] = None,
 ) -> None:
     """Write a checkpoint's averaged weights as a bundle, or a denoiser's into one that is there."""
     from export.bundle import add_denoiser, write_bundle
@@ -110,9 +112,17 @@ def export_onnx(
         "recipe": recipe.to_dict()["training"],
     }
     if isinstance(model, Denoiser):
+        if name or version or licence:
+            raise ValueError(
+                "a denoiser has name, version and licence of its bundle: leave them out"
+            )
         add_denoiser(model, bundle, training)
     else:
-        provenance = {"version": version, "licence": licence, "training": training}
+        provenance = {
+            "version": version or "0.1.0",
+            "licence": licence or "Apache-2.0",
+            "training": training,
+        }
         write_bundle(model, bundle, name or bundle.name, provenance)
     typer.echo(f"{bundle}: {_megabytes(bundle):.2f} MB after {steps:,} steps")
 
@@ -122,17 +132,20 @@ def rewrite(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to read.")],
     target: Annotated[Path, typer.Argument(help="Folder of the bundle to write.")],
 ) -> None:
-    """Write the weights of a bundle anew, in graphs as they are built now.
+    """Write the weights of a bundle anew, its denoiser's too, in graphs as they are built now.
 
     It is another model to files: those of the old bundle are not read with the new one.
     """
-    from export.bundle import write_bundle
-    from export.bundle_weights import read_model
+    from export.bundle import add_denoiser, write_bundle
+    from export.bundle_weights import read_denoiser, read_model
     from vaecodec.bundle import find_bundle
 
     manifest = find_bundle(bundle).manifest
     provenance = {key: manifest[key] for key in ("version", "licence", "training")}
-    write_bundle(read_model(bundle), target, str(manifest["name"]), provenance)
+    model, denoiser = read_model(bundle), read_denoiser(bundle)
+    write_bundle(model, target, str(manifest["name"]), provenance)
+    if denoiser is not None:
+        add_denoiser(denoiser, target, manifest["denoiser"]["training"])
     typer.echo(f"{target}: {_megabytes(target):.2f} MB")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ def write_bundle(model: Model, folder: Path, name: str, provenance: dict[str, An
     Args:
         model: the averaged weights.
         folder: made beside its place and then moved there, in place of the bundle that was there;
-            that one's model card is kept.
+            that one's model card is kept, and its denoiser, which was trained for it, is not.
         name: the bundle's name.
         provenance: version, licence and training facts, for the manifest.
 
@@ -53,23 +55,17 @@ def write_bundle(model: Model, folder: Path, name: str, provenance: dict[str, An
     files = {file: graph.SerializeToString() for file, graph in build_graphs(model).items()}
     files["tables.npz"] = build_tables(anchor_tables(model)["z_scale_index"])
     manifest = _manifest(model, name, provenance, files)
-    temporary, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("new", "old"))
-    for leftover in (temporary, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for file, data in files.items():
-        (temporary / file).write_bytes(data)
-    _write_manifest(temporary, manifest)
-    bundle = find_bundle(temporary)
-    manifest["known_answer"] = Prior(bundle).known_answer()
-    manifest["kmac_per_pixel"] = kmac_per_pixel(bundle)
-    _write_manifest(temporary, manifest)
-    if (folder / CARD).exists():
-        shutil.copy2(folder / CARD, temporary / CARD)
-    if folder.exists():
-        folder.rename(old)
-    temporary.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with _replaced(folder) as temporary:
+        temporary.mkdir(parents=True)
+        for file, data in files.items():
+            (temporary / file).write_bytes(data)
+        _write_manifest(temporary, manifest)
+        bundle = find_bundle(temporary)
+        manifest["known_answer"] = Prior(bundle).known_answer()
+        manifest["kmac_per_pixel"] = kmac_per_pixel(bundle)
+        _write_manifest(temporary, manifest)
+        if (folder / CARD).exists():
+            shutil.copy2(folder / CARD, temporary / CARD)
 
 
 def add_denoiser(denoiser: Denoiser, folder: Path, training: dict[str, Any]) -> None:
@@ -102,11 +98,33 @@ def add_denoiser(denoiser: Denoiser, folder: Path, training: dict[str, Any]) -> 
         },
         "files": bundle.files | {file: _digest(data) for file, data in files.items()},
     }
-    for file, data in files.items():
-        (folder / file).write_bytes(data)
-    _write_manifest(folder, manifest)
-    manifest["kmac_per_pixel"] = kmac_per_pixel(find_bundle(folder))
-    _write_manifest(folder, manifest)
+    with _replaced(folder) as temporary:
+        shutil.copytree(folder, temporary)
+        for file, data in files.items():
+            (temporary / file).write_bytes(data)
+        _write_manifest(temporary, manifest)
+        manifest["kmac_per_pixel"] = kmac_per_pixel(find_bundle(temporary))
+        _write_manifest(temporary, manifest)
+
+
+@contextmanager
+def _replaced(folder: Path) -> Generator[Path]:
+    """Yield where a folder is to be made, beside its place; then it goes there, if all went well.
+
+    A folder that was there before stays until that moment.
+    """
+    temporary, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("new", "old"))
+    for leftover in (temporary, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    if folder.exists():
+        folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _digest(data: bytes) -> str:

@@ -26,6 +26,8 @@ from vaecodec.bundle import ANCHORS, PATCH
 
 CODED_SHARE = 0.25
 """Share of a batch that goes through rounding and prior; the rest trains what needs no file."""
+GREY_SHARE = 0.06
+"""Share of a batch that is grey, its noise the same in all channels."""
 ERROR_FLOOR = 1.0
 """Squared error, in 8-bit units, under which an image is as good as clean."""
 ERROR_LEAST = 1e-3
@@ -52,14 +54,18 @@ class Denoising:
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the sum of the losses of what the networks on pixels, decoder and files give."""
         generator = torch.Generator(x.device).manual_seed(seed)
-        noisy = self.degradations(x, generator).contiguous(memory_format=torch.channels_last)
+        is_grey = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < GREY_SHARE
+        x = torch.where(is_grey, x.mean(1, keepdim=True), x)
+        noisy = self.degradations(x, generator)
+        noisy = torch.where(is_grey, noisy[:, 1:2], noisy)
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
         coded = max(1, round(CODED_SHARE * len(x)))
         out = network(noisy, anchor, coded)
         errors = {name: squared_error(out[name], x[-len(out[name]) :]) for name in OUTPUTS}
         measured = rate_distortion(out, x[:coded], hard=False)
         cost = measured.bpp + self.arch.lmbda(anchor[:coded]) * measured.mse
         logs = [torch.log(error + ERROR_FLOOR).mean() for error in errors.values()]
-        total = torch.stack([*logs, torch.log(cost).mean()]).sum()
+        total = sum(logs, torch.log(cost).mean())
         means = {f"{name}_db": _psnr_db(error.detach()) for name, error in errors.items()}
         return total, means | {"bpp": float(measured.bpp.detach().mean())}
 

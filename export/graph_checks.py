@@ -36,14 +36,16 @@ def run_graph(
 
 
 @dataclass(frozen=True)
-class Sides:
+class LatentSides:
     """Values a side of a latent's square, in the inputs of a graph and in its output."""
 
-    of: int
-    to: int
+    input: int
+    output: int
 
 
-def moved(bundle: Bundle, name: str, scalars: dict[str, Array], sides: Sides, halo: int) -> float:
+def error_beyond_halo(
+    bundle: Bundle, name: str, scalars: dict[str, Array], sides: LatentSides, halo: int
+) -> float:
     """Transform noise whole, and its middle with no more around it than a halo.
 
     Args:
@@ -61,17 +63,17 @@ def moved(bundle: Bundle, name: str, scalars: dict[str, Array], sides: Sides, ha
     large = Box(0, 0, side + 8, side + 8)
     part = Box(4, 4, side + 4, side + 4)
     kept = part.grown(-halo)
-    shape = large.scaled(sides.of).shape
-    if sides.of == 1:
+    shape = large.scaled(sides.input).shape
+    if sides.input == 1:
         y_hat = rng.normal(0, 3, (1, bundle.latent_channels, *shape))
         whole = {"y_hat": y_hat.astype(np.float32)}
     else:
         whole = {key: rng.random((1, 3, *shape), np.float32) for key in ("x", "x_hat")}
-    rows, columns = part.scaled(sides.of).slices(large.scaled(sides.of))
+    rows, columns = part.scaled(sides.input).slices(large.scaled(sides.input))
     alone = {key: value[:, :, rows, columns] for key, value in whole.items()}
     (expected,) = run_graph(bundle, name, whole | scalars)
     (found,) = run_graph(bundle, name, alone | scalars)
-    inner = kept.scaled(sides.to)
-    expected = expected[:, :, *inner.slices(large.scaled(sides.to))]
-    found = found[:, :, *inner.slices(part.scaled(sides.to))]
+    inner = kept.scaled(sides.output)
+    expected = expected[:, :, *inner.slices(large.scaled(sides.output))]
+    found = found[:, :, *inner.slices(part.scaled(sides.output))]
     return float(np.abs(expected - found).max())

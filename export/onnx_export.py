@@ -229,12 +229,7 @@ class _Writer:
         t = self._blocks(g, self._modulate(g, t, g_s.level_16, level), g_s.blocks_16)
         t = self._modulate(g, self._doubled(g, t, g_s.up), g_s.level_8, level)
         t = self._blocks(g, t, g_s.blocks_8)
-        head = g_s.head
-        weight = _array(head.weight).reshape(head.shape)
-        bias = g.op("Mul", g.constant("g_s.head.bias", _array(head.bias)), g.scalar(PIXEL_UNIT))
-        detail = self._to_pixels(
-            g, t, "g_s.head.weight", weight, 8, g.op("Add", bias, g.scalar(0.5))
-        )
+        detail = self._head(g, t, g_s.head, 8, grey=0.5)
         linear = _array(g_s.linear).reshape(-1, arch.latent, 1, 1)
         base = self._to_pixels(g, y, "g_s.linear", linear, PATCH)
         x_hat = g.op("Clip", g.op("Add", base, detail), g.scalar(0), g.scalar(1))
@@ -288,11 +283,16 @@ class _Writer:
         t_8 = self._blocks(g, self._conv(g, t_4, unet.down_8), unet.blocks_8)
         t_4 = self._blocks(g, g.op("Add", t_4, self._doubled(g, t_8, unet.up_4)), unet.rising_4)
         t_2 = self._blocks(g, g.op("Add", t_2, self._doubled(g, t_4, unet.up_2)), unet.rising_2)
-        head = unet.head
+        return self._head(g, t_2, unet.head, 2)
+
+    def _head(self, g: Graph, t: str, head: Conv, block: int, grey: float | None = None) -> str:
+        """Return pixels from the last convolution, whose bias may begin at some grey."""
         name = self.names[id(head)]
         weight = _array(head.weight).reshape(head.shape)
         bias = g.op("Mul", g.constant(f"{name}.bias", _array(head.bias)), g.scalar(PIXEL_UNIT))
-        return self._to_pixels(g, t_2, f"{name}.weight", weight, 2, bias)
+        if grey is not None:
+            bias = g.op("Add", bias, g.scalar(grey))
+        return self._to_pixels(g, t, f"{name}.weight", weight, block, bias)
 
     def _modulate(self, g: Graph, t: str, module: Modulation, level: str) -> str:
         name = self.names[id(module)]

@@ -112,7 +112,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, tables: dict[str, Any]) -> Recipe:
-        """Build from the tables ``model`` and ``training``.
+        """Build from the tables ``model``, ``training`` and ``denoiser``.
 
         Raises:
             ValueError: an unknown table or key, or a value that does not fit.

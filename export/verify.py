@@ -19,7 +19,13 @@ from export.bundle_weights import read_model
 from export.cost import kmac_per_pixel
 from export.dyadic import ACTIVATION_MAX, ACTIVATION_STEPS, EXACT_STEPS, WEIGHT_MAX
 from export.fixed_point import evaluate
-from export.graph_checks import LATENT_TOLERANCE, PIXEL_TOLERANCE, Sides, moved, run_graph
+from export.graph_checks import (
+    LATENT_TOLERANCE,
+    PIXEL_TOLERANCE,
+    LatentSides,
+    error_beyond_halo,
+    run_graph,
+)
 from export.model import MEAN_MAX, MEAN_STEPS, Model
 from export.onnx_graph import Array
 from export.verify_denoiser import compare_denoiser, denoiser_halos
@@ -74,9 +80,9 @@ def verify(folder: Path, images: list[Path]) -> Iterator[Finding]:
     yield _attempt("ONNX against PyTorch", partial(_transforms, bundle, model, planes))
     yield _attempt("halo", partial(_halo, bundle))
     if bundle.denoiser_halos is not None:
-        level = LEVELS[-1]
-        yield _attempt("denoiser against PyTorch", partial(compare_denoiser, bundle, planes, level))
-        yield _attempt("halos of the denoiser", partial(denoiser_halos, bundle, level))
+        compared = partial(compare_denoiser, bundle, planes, LEVELS)
+        yield _attempt("denoiser against PyTorch", compared)
+        yield _attempt("halos of the denoiser", partial(denoiser_halos, bundle, LEVELS[-1]))
     yield _attempt("exact graphs against PyTorch", partial(_prior, bundle, model, real))
     yield _attempt("exact graphs, real input", partial(_exact, bundle, real))
     yield _attempt("exact graphs, adversarial input", partial(_exact, bundle, _adversarial(model)))
@@ -215,8 +221,8 @@ def _transforms(bundle: Bundle, model: Model, planes: list[Array]) -> str:
 
 def _halo(bundle: Bundle) -> str:
     scalars = scalar_inputs(LEVELS[-1])
-    x_hat = moved(bundle, "decoder.onnx", scalars, Sides(1, PATCH), bundle.halo)
-    y = moved(bundle, "encoder.onnx", scalars, Sides(PATCH, 1), bundle.halo)
+    x_hat = error_beyond_halo(bundle, "decoder.onnx", scalars, LatentSides(1, PATCH), bundle.halo)
+    y = error_beyond_halo(bundle, "encoder.onnx", scalars, LatentSides(PATCH, 1), bundle.halo)
     if x_hat > PIXEL_TOLERANCE or y > LATENT_TOLERANCE:
         raise ValueError(f"{bundle.halo} latents are too few: x_hat moves by {x_hat}, y by {y}")
     return f"{bundle.halo} latents: x_hat moves by {x_hat:.2g}, y by {y:.2g}"

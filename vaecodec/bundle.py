@@ -45,7 +45,7 @@ _FIXED = {"passes": PASSES, "anchors": ANCHORS, "patch": PATCH, "hyper_stride": 
 # A user's bundle may be anybody's: what it claims is bounded before it is believed.
 _MANIFEST_BYTES = 2**20
 _FILE_BYTES = 2**31  # what ONNX can hold in one
-_MAXIMA = {"latent_channels": 4096, "hyper_channels": 4096, "halo": 64, "refiner_halo": 64}
+_MAXIMA = {"latent_channels": 4096, "hyper_channels": 4096, "halo": 64, "refiner_halo": 16}
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -108,7 +108,7 @@ class Bundle:
             )
         return data
 
-    def denoiser(self) -> DenoiserHalos:
+    def require_denoiser(self) -> DenoiserHalos:
         """Return what its denoiser looks at.
 
         Raises:

@@ -1,7 +1,8 @@
-"""Encode and decode, step by step.
+"""Encode, decode and denoise, step by step.
 
 encode  image -> tiles of planes -> y -> of each segment z and residuals -> words -> file
 decode  file -> words -> z and residuals -> y_hat of each segment -> tiles of planes -> image
+denoise image -> tiles of planes -> y -> tiles of planes, seen beside the image's own -> image
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from vaecodec.budget import Budget
 from vaecodec.bundle import PATCH, Bundle, find_bundle
 from vaecodec.container import Container, Header, pack
 from vaecodec.denoising import (
+    DenoiseOptions,
     Denoiser,
-    Restoration,
     check_colours,
     denoise_colours,
     denoise_raster,
@@ -46,7 +47,7 @@ _TRANSFORMS = {"cpu": Transforms, "cuda": PixelTransforms}
 
 
 class Codec:
-    """A loaded bundle: images to `.vaec` bytes and back.
+    """A loaded bundle: images to `.vaec` bytes and back, and noisy images to clean ones.
 
     The networks of one direction are loaded when it is first used.
     """
@@ -76,7 +77,7 @@ class Codec:
         load_onnxruntime(device)
         self._latents = LatentCoder(self.bundle, threads, device)
         self._transforms = _TRANSFORMS[device](self.bundle, device, threads)
-        self._reader = FileReader(self.bundle, self._latents, self._transforms, limits)
+        self._reader = FileReader(self.bundle, self._latents, self._transforms)
 
     def encode(
         self,
@@ -161,7 +162,7 @@ class Codec:
         if not isinstance(data, bytes | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"data must be the bytes of a file, not {type(data)}")
         with memory_errors():
-            return self._reader.decode(data, region, strip, trace or Trace())
+            return self._reader.decode(data, self.limits, region, strip, trace or Trace())
 
     def preview(
         self, data: bytes | memoryview, *, strip: Collection[str] = (), trace: Trace | None = None
@@ -183,7 +184,7 @@ class Codec:
             VaecodecError: as `decode`.
         """
         with memory_errors():
-            return self._reader.preview(data, strip, trace or Trace())
+            return self._reader.preview(data, self.limits, strip, trace or Trace())
 
     def denoise(
         self,
@@ -201,7 +202,7 @@ class Codec:
                 leave.
             strength: share of what is taken for noise that is removed, 0 to 1.
             refine: whether a network at full resolution mends what the autoencoder made; without
-                it, the result is what a file of the best quality is nearly opened as.
+                it, the result is nearly what a file of the best quality opens as.
             strip: metadata to leave out; see `encode`.
             trace: filled with times, if given.
 
@@ -218,7 +219,7 @@ class Codec:
             TypeError: `image` is none.
             ValueError: `strength` is out of range.
         """
-        how = Restoration(strength, refine)
+        how = DenoiseOptions(strength, refine)
         trace = trace or Trace()
         with memory_errors():
             if isinstance(image, np.ndarray) and image.dtype == np.float32:

@@ -24,6 +24,7 @@ from vaecodec.segments import SEGMENT, Box, latent_box, tiles
 from vaecodec.trace import Trace
 from vaecodec.transforms import Transforms
 
+_COLOUR_MAX = 8.0
 Planes = NDArray[np.float32]
 """Colours, ``(1, 3, h, w)``, nominally in [0, 1]."""
 Read = Callable[[Box], Planes]
@@ -31,7 +32,7 @@ Read = Callable[[Box], Planes]
 
 
 @dataclass(frozen=True, slots=True)
-class Restoration:
+class DenoiseOptions:
     """How to denoise; see `Codec.denoise`.
 
     Raises:
@@ -56,28 +57,28 @@ class Denoiser:
             ModelError: the bundle has no denoiser.
         """
         self._bundle, self._transforms = bundle, transforms
-        self._halos = bundle.denoiser()
+        self._halos = bundle.require_denoiser()
 
     def restore(
-        self, size: Box, read: Read, how: Restoration, trace: Trace
+        self, whole: Box, read: Read, how: DenoiseOptions, trace: Trace
     ) -> Iterator[tuple[Box, Planes]]:
         """Yield rectangles of an image, in pixels, and what each is without noise, not clipped.
 
         Args:
-            size: the whole image, in pixels.
+            whole: the image, in pixels.
             read: what gives the noisy image.
             how: strength, and whether to refine.
             trace: gets times.
         """
-        grid = latent_box(size.right, size.bottom)
+        grid = latent_box(whole.right, whole.bottom)
         y = np.empty((1, self._bundle.latent_channels, *grid.shape), np.float32)
-        for tile, part in self.analyse(size, read, MAX_LEVEL, trace):
+        for tile, part in self.analyse(whole, read, MAX_LEVEL, trace):
             y[:, :, *tile.slices(grid)] = part
         for tile in tiles(grid, SEGMENT):
             seen = tile.grown(self._halos.refiner).within(grid)
             x_hat = self._decode(y, seen, grid, trace)
             with trace.stage("image"):
-                x = read(seen.scaled(PATCH).within(size))
+                x = read(seen.scaled(PATCH).within(whole))
             restored = x_hat
             if how.refine:
                 with trace.stage("refinement"):
@@ -86,18 +87,18 @@ class Denoiser:
                     )
             if how.strength < 1:
                 restored += np.float32(1 - how.strength) * (x - restored)
-            pixels = tile.scaled(PATCH).within(size)
+            pixels = tile.scaled(PATCH).within(whole)
             yield pixels, restored[:, :, *pixels.slices(seen.scaled(PATCH))]
 
     def analyse(
-        self, size: Box, read: Read, level: int, trace: Trace
+        self, whole: Box, read: Read, level: int, trace: Trace
     ) -> Iterator[tuple[Box, NDArray[np.float32]]]:
         """Yield tiles, in latents, and y of each, ``(1, M, h, w)``, of the image without noise."""
-        grid = latent_box(size.right, size.bottom)
+        grid = latent_box(whole.right, whole.bottom)
         for tile in tiles(grid, SEGMENT):
             seen = tile.grown(self._halos.analysis).within(grid)
             with trace.stage("image"):
-                x = read(seen.scaled(PATCH).within(size))
+                x = read(seen.scaled(PATCH).within(whole))
             with trace.stage("analysis"):
                 shape = (1, self._bundle.latent_channels, *seen.shape)
                 (y,) = self._transforms.network("denoiser")(
@@ -110,10 +111,12 @@ class Denoiser:
         seen = wanted.grown(self._bundle.halo).within(grid)
         level = scalar_inputs(MAX_LEVEL)
         with trace.stage("synthesis"):
-            padded = pad_latents(y[:, :, *seen.slices(grid)])
-            # Which tells hyper-latents, too; their shape is of no interest.
+            latents = pad_latents(y[:, :, *seen.slices(grid)])
+            # The gains are in this graph alone. It tells hyper-latents, too, for little more.
             gained, _ = self._transforms.network("hyper")(
-                {"y": padded, **level}, (np.float32, padded.shape), (np.float32, (1,) + (None,) * 3)
+                {"y": latents, **level},
+                (np.float32, latents.shape),
+                (np.float32, (1, None, None, None)),
             )
             rows, columns = seen.shape
             pixels = seen.scaled(PATCH)
@@ -124,16 +127,16 @@ class Denoiser:
         return np.ascontiguousarray(x_hat[:, :, *wanted.scaled(PATCH).slices(pixels)])
 
 
-def denoise_raster(denoiser: Denoiser, raster: Raster, how: Restoration, trace: Trace) -> Raster:
+def denoise_raster(denoiser: Denoiser, raster: Raster, how: DenoiseOptions, trace: Trace) -> Raster:
     """Return an image without noise, all else as it was."""
     out = np.empty((raster.height, raster.width, raster.mode), raster.dtype)
-    if raster.mode.has_alpha:
-        out[:, :, -1] = raster.read()[:, :, -1]
     parts = denoiser.restore(raster.box, planes_of(raster), how, trace)
     for box, planes in parts:
         with trace.stage("image"):
-            colours = out[*box.slices(raster.box)][:, :, : raster.mode.colours]
-            from_planes(planes[0], colours)
+            samples = out[*box.slices(raster.box)]
+            from_planes(planes[0], samples[:, :, : raster.mode.colours])
+            if raster.mode.has_alpha:
+                samples[:, :, -1] = raster.read(box)[:, :, -1]
     return from_array(out, raster.metadata)
 
 
@@ -141,27 +144,30 @@ def check_colours(colours: NDArray[np.float32]) -> None:
     """Refuse what is no ``(h, w, 3)``.
 
     Raises:
-        ImageError: it has another shape, no pixels, or values that are no numbers.
+        ImageError: it has another shape, no pixels, or values that are far from [0, 1].
     """
     if colours.ndim != 3 or colours.shape[2] != 3 or not colours.size:
         raise ImageError(f"an array of shape {colours.shape} is no colours: (h, w, 3) would be")
-    if not np.isfinite(colours).all():
-        raise ImageError("the array has infinities, or what is no number")
+    if not (np.abs(colours) <= _COLOUR_MAX).all():
+        raise ImageError(
+            f"the array has values beyond {_COLOUR_MAX:g}, or what is no number: colours are in "
+            "[0, 1], and noise leaves that by little; 8-bit samples are divided by 255"
+        )
 
 
 def denoise_colours(
-    denoiser: Denoiser, colours: NDArray[np.float32], how: Restoration, trace: Trace
+    denoiser: Denoiser, colours: NDArray[np.float32], how: DenoiseOptions, trace: Trace
 ) -> NDArray[np.float32]:
     """Return colours ``(h, w, 3)`` without noise, within [0, 1]."""
-    size = Box(0, 0, *colours.shape[:2])
+    whole = Box(0, 0, *colours.shape[:2])
 
     def read(box: Box) -> Planes:
-        part = colours[*box.slices(size)].transpose(2, 0, 1)[np.newaxis]
+        part = colours[*box.slices(whole)].transpose(2, 0, 1)[np.newaxis]
         return padded(np.ascontiguousarray(part))
 
     out = np.empty_like(colours)
-    for box, planes in denoiser.restore(size, read, how, trace):
-        out[*box.slices(size)] = planes[0].transpose(1, 2, 0)
+    for box, planes in denoiser.restore(whole, read, how, trace):
+        out[*box.slices(whole)] = planes[0].transpose(1, 2, 0)
     return out.clip(0, 1, out=out)
 
 

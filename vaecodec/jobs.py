@@ -118,6 +118,8 @@ class Compress:
         from vaecodec.search import encode_to
 
         codec = Codec(self.bundle, self.device, threads=threads, limits=self.limits)
+        if self.denoise:
+            codec.bundle.require_denoiser()
 
         def work(data: bytes) -> Made:
             image = read_image(data, self.limits)
@@ -199,12 +201,13 @@ class Denoise:
         return is_image(suffix)
 
     def open(self, threads: int | None) -> Work:
-        """Load the networks; see `Codec` for the errors."""
+        """Open the bundle; see `Codec` and `Bundle.require_denoiser` for the errors."""
         from vaecodec.codec import Codec
         from vaecodec.image import check_suffix, read_image, write_image
 
         check_suffix(self.suffix)
         codec = Codec(self.bundle, self.device, threads=threads, limits=self.limits)
+        codec.bundle.require_denoiser()
 
         def work(data: bytes) -> Made:
             image = read_image(data, self.limits)

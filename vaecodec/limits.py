@@ -23,7 +23,7 @@ class Limits:
         max_chunks: Chunks in one file.
         max_chunk_bytes: Payload of one chunk.
         max_file_bytes: A whole file, compressed or not.
-        max_memory_bytes: What encoding or decoding may take, as estimated before.
+        max_memory_bytes: What encoding, decoding or denoising may take, as estimated before.
 
     Raises:
         ValueError: If a limit is under 1, or is more than a container's field can hold.

@@ -9,7 +9,7 @@ until they are needed. Grey is L or I;16, the rest LA, RGB or RGBA. Metadata is 
 "icc_profile", "exif", "xmp" and "dpi". Thumbnails of up to a sixteenth of width and height come
 from the codec's preview, which spares most of the work.
 
-`Image.save` takes `quality` (0 to 100), `bundle` (a name or folder), `exif` (bytes or an
+`Image.save` takes `quality` (0 to 100), `denoise`, `bundle` (a name or folder), `exif` (bytes or an
 `Image.Exif`), `icc_profile`, `xmp` and `dpi`. Metadata that is not given is the image's own, as in
 `vaecodec.encode`; None leaves it out. An orientation in what is written turns the pixels upright.
 
@@ -192,7 +192,13 @@ def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     quality = options.get("quality")
     image = _as_written(im, {name: options[name] for name in _METADATA if name in options})
     codec = _shared(find_bundle(options.get("bundle") or "base"))
-    fp.write(codec.encode(image, quality=DEFAULT_QUALITY if quality is None else float(quality)))
+    fp.write(
+        codec.encode(
+            image,
+            quality=DEFAULT_QUALITY if quality is None else float(quality),
+            denoise=bool(options.get("denoise")),
+        )
+    )
 
 
 def _save_all(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:

@@ -28,7 +28,8 @@ _PLAIN = {"L": Mode.GREY, "LA": Mode.GREY_ALPHA, "RGB": Mode.RGB, "RGBA": Mode.R
 # Cameras append previews and gain maps to a JPEG, which Pillow then calls MPO. Its first frame is
 # the photograph that every other program shows.
 _FIRST_FRAME_FORMATS = frozenset({"MPO"})
-_DTYPES: dict[int, type[np.uint8] | type[np.uint16]] = {8: np.uint8, 16: np.uint16}
+SAMPLE_TYPES: dict[int, type[np.uint8] | type[np.uint16]] = {8: np.uint8, 16: np.uint16}
+"""Of samples, by their bits."""
 
 # How a stored image is turned upright, by its EXIF orientation: rows and columns change places,
 # then columns are reversed, then rows.
@@ -74,7 +75,7 @@ class Raster:
     @property
     def dtype(self) -> type[np.uint8] | type[np.uint16]:
         """Of its samples."""
-        return _DTYPES[self.bit_depth]
+        return SAMPLE_TYPES[self.bit_depth]
 
     @property
     def box(self) -> Box:
@@ -104,7 +105,7 @@ class Raster:
             samples = np.asarray(self.pixels.crop(self._stored(box)))
         except Exception as error:  # an image that was opened elsewhere may decode only now
             raise unreadable(error) from error
-        samples = samples.astype(_DTYPES[self.bit_depth], copy=False)
+        samples = samples.astype(SAMPLE_TYPES[self.bit_depth], copy=False)
         return turned(samples.reshape(*samples.shape[:2], self.mode), self.orientation)
 
     def _stored(self, box: Box) -> tuple[int, int, int, int]:
@@ -182,7 +183,7 @@ def from_array(array: Samples, metadata: Metadata | None = None) -> Raster:
     Raises:
         ImageError: it is of another kind.
     """
-    dtypes = {np.dtype(kind): depth for depth, kind in _DTYPES.items()}
+    dtypes = {np.dtype(kind): depth for depth, kind in SAMPLE_TYPES.items()}
     samples = array[:, :, np.newaxis] if array.ndim == 2 else array
     if samples.ndim != 3 or samples.shape[2] not in tuple(Mode) or not samples.size:
         raise ImageError(f"an array of shape {array.shape} is no image: (h, w, 1 to 4) would be")

@@ -14,13 +14,12 @@ from vaecodec.errors import ModelMismatchError
 from vaecodec.latents import LatentCoder
 from vaecodec.limits import Limits
 from vaecodec.metadata import from_chunks
-from vaecodec.raster import Raster, Samples, from_array, from_planes
+from vaecodec.raster import SAMPLE_TYPES, Raster, Samples, from_array, from_planes
 from vaecodec.runtime import scalar_inputs
 from vaecodec.segments import TILE_PIXELS, Box, latent_box, segments, tiles
 from vaecodec.trace import Trace
 from vaecodec.transforms import Transforms
 
-_SAMPLE_TYPES = {8: np.uint8, 16: np.uint16}
 _AVERAGED_BYTES_PER_PIXEL = 8
 """What alpha takes for a preview: 16-bit samples, a copy with whole squares, one as float32."""
 _TILE_BYTES_PER_PIXEL = 144
@@ -31,22 +30,25 @@ measurement, rounded up."""
 class FileReader:
     """What of one bundle decodes."""
 
-    def __init__(
-        self, bundle: Bundle, latents: LatentCoder, transforms: Transforms, limits: Limits
-    ) -> None:
-        self.bundle, self.limits = bundle, limits
+    def __init__(self, bundle: Bundle, latents: LatentCoder, transforms: Transforms) -> None:
+        self.bundle = bundle
         self._latents, self._transforms = latents, transforms
 
     def decode(
-        self, data: bytes | memoryview, region: Box | None, strip: Collection[str], trace: Trace
+        self,
+        data: bytes | memoryview,
+        limits: Limits,
+        region: Box | None,
+        strip: Collection[str],
+        trace: Trace,
     ) -> Raster:
         """Return an image, or a rectangle of it; see `Codec.decode`."""
-        container = self._open(data, region)
+        container = self._open(data, limits, region)
         header = container.header
         wanted = region or Box(0, 0, header.height, header.width)
         grid = latent_box(header.width, header.height)
-        check_memory(self.limits, wanted.area * header.mode * header.bit_depth // 8)
-        out = np.empty((*wanted.shape, header.mode), _SAMPLE_TYPES[header.bit_depth])
+        check_memory(limits, wanted.area * header.mode * header.bit_depth // 8)
+        out = np.empty((*wanted.shape, header.mode), SAMPLE_TYPES[header.bit_depth])
         if header.mode.has_alpha:
             with trace.stage("alpha"):
                 _read_alpha(container, wanted, grid, out)
@@ -54,16 +56,18 @@ class FileReader:
         metadata = from_chunks(container.ancillary).upright().without(strip)
         return from_array(out, metadata)
 
-    def preview(self, data: bytes | memoryview, strip: Collection[str], trace: Trace) -> Raster:
+    def preview(
+        self, data: bytes | memoryview, limits: Limits, strip: Collection[str], trace: Trace
+    ) -> Raster:
         """Return a small image; see `Codec.preview`."""
-        container = self._open(data)
+        container = self._open(data, limits)
         header = container.header
         grid = latent_box(header.width, header.height)
         shape = Box(0, 0, header.height, header.width).outward(PREVIEW_SCALE).shape
-        out = np.empty((*shape, header.mode), _SAMPLE_TYPES[header.bit_depth])
+        out = np.empty((*shape, header.mode), SAMPLE_TYPES[header.bit_depth])
         if header.mode.has_alpha:
             pixels = header.width * header.height
-            self.limits.check_memory_bytes(pixels * _AVERAGED_BYTES_PER_PIXEL)
+            limits.check_memory_bytes(pixels * _AVERAGED_BYTES_PER_PIXEL)
             with trace.stage("alpha"):
                 alpha = np.empty((header.height, header.width, 1), out.dtype)
                 _read_alpha(container, Box(0, 0, header.height, header.width), grid, alpha)
@@ -82,10 +86,12 @@ class FileReader:
             from_planes(x[0, :, :rows, :columns], target[:, :, : header.mode.colours])
         return from_array(out, from_chunks(container.ancillary).upright().without(strip))
 
-    def _open(self, data: bytes | memoryview, region: Box | None = None) -> Container:
+    def _open(
+        self, data: bytes | memoryview, limits: Limits, region: Box | None = None
+    ) -> Container:
         """Read a file, or what of it a region needs, as `decode` does."""
         header = read_header(data)
-        self.limits.check_size(header.width, header.height)
+        limits.check_size(header.width, header.height)
         numbers = None
         if region is not None:
             if region.within(Box(0, 0, header.height, header.width)) != region or not region.area:
@@ -93,7 +99,7 @@ class FileReader:
             grid = latent_box(header.width, header.height)
             needed = region.outward(PATCH).grown(self.bundle.halo)
             numbers = frozenset(number for number, _ in segments(needed, grid))
-        container = unpack(data, self.limits, numbers)
+        container = unpack(data, limits, numbers)
         if header.model_id != self.bundle.model_id:
             raise ModelMismatchError(
                 f"the file needs the model {header.model_id.hex()}, and the bundle "

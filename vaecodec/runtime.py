@@ -36,7 +36,7 @@ Expected = tuple[type[np.generic], tuple[int | None, ...]]
 
 # How a tensor names a file that holds its values: a key of 8 bytes, its length spelt in any way.
 _ELSEWHERE = re.compile(rb"[\x00\x08]location")
-_OUT_OF_MEMORY = re.compile("bad_alloc|[Ff]ailed to allocate")
+_OUT_OF_MEMORY = re.compile("bad_alloc|[Ff]ailed to allocate|out of memory|ALLOC_FAILED|cudaMalloc")
 
 
 class Network:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 class Scratch:
     """Memory for arrays that are needed for a moment: of each name one block is kept.
 
+    What a codec keeps is of a tile: 90 MB at most, once there was an image of four megapixels.
     Threads may share it: whoever comes while a block is in use gets another one.
     """
 

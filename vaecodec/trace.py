@@ -14,7 +14,7 @@ class Trace:
 
     Attributes:
         seconds: by stage: "image", "analysis", "prior", "entropy", "synthesis", "alpha",
-            "container".
+            "container", "refinement"; and what its user adds.
         estimates: whether an encoding is to estimate its rate, which takes time.
         estimated_bits: the model's own estimate of the latents' rate.
     """

@@ -53,7 +53,7 @@ class Transforms:
 
     def analyse(self, samples: Samples, level: int, trace: Trace) -> NDArray[np.float32]:
         """Return y, ``(1, M, h, w)``, of samples as `Raster.read` gives them."""
-        with self.scratch.array("x", padded_shape(*samples.shape[:2])) as planes:
+        with self.scratch.array("planes", padded_shape(*samples.shape[:2])) as planes:
             with trace.stage("image"):
                 to_planes(samples, planes)
             with trace.stage("analysis"):
@@ -75,17 +75,17 @@ class Transforms:
             trace: gets times.
         """
         rows, columns = (PATCH * side for side in y_hat.shape[2:])
-        with self.scratch.array("x_hat", (1, 3, rows, columns)) as x_hat:
+        with self.scratch.array("planes", (1, 3, rows, columns)) as x_hat:
             with trace.stage("synthesis"):
                 # Latents that no image has may lead anywhere, which is no fault of the graph.
-                self.network("decoder")(
+                (decoded,) = self.network("decoder")(
                     {"y_hat": y_hat, **scalar_inputs(level)},
                     (np.float32, x_hat.shape),
                     finite=False,
                     out=x_hat,
                 )
             with trace.stage("image"):
-                from_planes(x_hat[0][:, *window], out)
+                from_planes(decoded[0][:, *window], out)
 
     def _of_y(self, height: int, width: int) -> tuple[type[np.float32], tuple[int, ...]]:
         return np.float32, (1, self.bundle.latent_channels, height // PATCH, width // PATCH)

@@ -16,8 +16,8 @@ from PIL import Image
 from support import SAMPLES
 from test_cli import misused, refused, run
 
-from vaecodec.bench.denoisers import METHODS
 from vaecodec.bench.denoising import Damage, measure_denoising
+from vaecodec.bench.denoising_peers import METHODS
 from vaecodec.codec import Codec
 
 
@@ -57,9 +57,11 @@ def test_a_pipe_a_format_and_the_summary(tiny_bundle: Path, noisy: Path, tmp_pat
         "input": str(noisy),
         "output": str(out),
         "input_bytes": noisy.stat().st_size,
+        "output_bytes": out.stat().st_size,
         "width": 97,
         "height": 61,
         "mode": "RGB",
+        "strength": 1.0,
     }
     assert "refinement" in done.stderr.decode()
     with Image.open(out) as image:
@@ -87,7 +89,8 @@ def test_a_folder(tiny_bundle: Path, noisy: Path, tmp_path: Path):
     assert made == [Path("deep/a.jpg")]
     misused(run("denoise", tmp_path / "in"), "name another folder")
     misused(run("denoise", folder, folder), "name another folder")
-    misused(run("denoise", f"{folder}/", folder), "name another folder")
+    for same in (f"{folder}/", folder / ".." / folder.name, folder / "inside"):
+        misused(run("denoise", folder, same), "name another folder")
 
 
 def test_a_smaller_file_without_the_noise(tiny_bundle: Path, noisy: Path, tmp_path: Path):
@@ -145,7 +148,7 @@ def test_the_bench(tiny_bundle: Path, noisy: Path, tmp_path: Path):
         assert sheet.size == (3 * 392 - 8, 296)  # noisy, ours, and the original
     table = done.stdout.decode().splitlines()
     assert "means over 1 images, noise of seed 0" in table[0]
-    assert len(table) == 2 + 9 + 2 + 12
+    assert len(table) == 3 + 9 + 2 + 12
 
 
 def test_other_denoisers_are_told_the_noise(
@@ -159,7 +162,7 @@ def test_other_denoisers_are_told_the_noise(
         return image
 
     monkeypatch.setitem(sys.modules, "bm3d", types.SimpleNamespace(bm3d_rgb=bm3d_rgb))
-    monkeypatch.setattr("vaecodec.bench.denoisers.metadata.version", lambda _: "4.0")
+    monkeypatch.setattr("vaecodec.bench.denoising_peers.metadata.version", lambda _: "4.0")
     report = measure_denoising(
         Codec(tiny_bundle),
         [noisy],

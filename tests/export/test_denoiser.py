@@ -76,7 +76,7 @@ def test_training_denoises_and_leaves_the_autoencoder_as_it_is(bundle: Path, tmp
     run.run()
     trained_loss, trained_front_db = measured()
     assert trained_loss < loss - 0.5
-    assert trained_front_db > front_db + 0.3
+    assert trained_front_db > front_db + 0.1
     changed = {n for n, value in run.state.model.state_dict().items() if not value.equal(before[n])}
     assert {name.partition(".")[0] for name in changed} == {"analysis", "refine"}
     assert any(name.startswith("analysis.g_a") for name in changed)

@@ -112,7 +112,8 @@ def test_without_refinement_the_decoder_has_the_last_word(codec: Codec, colours:
         (np.zeros((5, 5, 4), np.float32), "no colours"),
         (np.zeros((0, 5, 3), np.float32), "no colours"),
         (np.full((5, 5, 3), np.nan, np.float32), "no number"),
-        (np.full((5, 5, 3), np.inf, np.float32), "infinities"),
+        (np.full((5, 5, 3), np.inf, np.float32), "no number"),
+        (np.full((5, 5, 3), 200, np.float32), "divided by 255"),
         (np.zeros((5, 5, 3), np.float64), "float64"),
     ],
 )

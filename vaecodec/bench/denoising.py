@@ -8,6 +8,7 @@ rounded for these. Or the images go through JPEG, as Pillow writes it by default
 from __future__ import annotations
 
 import io
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaecodec.bench.denoised import DenoisedRow, DenoisingReport, FileRow
-from vaecodec.bench.denoisers import Colours, Method
+from vaecodec.bench.denoising_peers import Colours, Method
+from vaecodec.bench.denoising_report import DenoisedRow, DenoisingReport, FileRow
 from vaecodec.bench.folder import check_plain, load_image
 from vaecodec.bench.perceptual import SSIM_SIDE, ssim
 from vaecodec.bench.results import Skipped
@@ -29,7 +30,9 @@ from vaecodec.bench.sheet import Panel
 from vaecodec.bench.views import CROP_HEIGHT, CROP_WIDTH
 from vaecodec.codec import Codec
 from vaecodec.errors import ImageError, InsufficientMemoryError, LimitError
+from vaecodec.image import read_image
 from vaecodec.metrics import bpp
+from vaecodec.raster import Raster
 from vaecodec.runtime import memory_errors
 
 OURS, UNREFINED, DAMAGED = "vaecodec", "vaecodec, without refinement", "damaged"
@@ -65,10 +68,10 @@ class Damage:
     def __call__(self, clean: Colours, noise: Colours) -> Colours:
         """Return what becomes of an image; the noise has a deviation of 1."""
         if self.jpeg is None:
-            return (clean + np.float32(self.sigma / 255) * noise).astype(np.float32)
+            return np.add(clean, np.float32(self.sigma / 255) * noise, dtype=np.float32)
         file = io.BytesIO()
         Image.fromarray(_in_8_bits(clean)).save(file, "JPEG", quality=self.jpeg)
-        return (np.asarray(Image.open(file)) / np.float32(255)).astype(np.float32)
+        return _colours(read_image(file.getvalue()))
 
 
 DEFAULT_DAMAGES = tuple(Damage(sigma) for sigma in (15.0, 25.0, 50.0))
@@ -103,23 +106,28 @@ def measure_denoising(
         ImageError: If no image can be used.
         ModelError: If the bundle has no denoiser.
     """
-    codec.bundle.denoiser()
+    codec.bundle.require_denoiser()
     qualities = sorted(set(qualities))
     rows: list[DenoisedRow] = []
     files: list[FileRow] = []
     skipped: list[Skipped] = []
     for index, path in enumerate(paths):
+        of_image: list[DenoisedRow] = []
+        its_files: list[FileRow] = []
         try:
             with memory_errors():
-                clean = _load(path, codec)
+                image = _load(path, codec)
+                clean = _colours(image)
                 if not rows:
                     _warm_up(codec, methods, clean)
-                noise = _noise(clean, seed, index)
+                noise = _noise(image, seed, index)
                 for damage in damages:
                     damaged = damage(clean, noise)
                     told = methods if damage.sigma else ()
-                    rows += _rows(codec, told, path.name, clean, damaged, damage)
-                    files += _files(codec, path.name, clean, damaged, damage, qualities)
+                    of_image += _rows(codec, told, path.name, clean, damaged, damage)
+                    its_files += _files(codec, path.name, clean, damaged, damage, qualities)
+            rows += of_image
+            files += its_files
         except (ImageError, LimitError, InsufficientMemoryError) as error:
             skipped.append(Skipped(path.name, str(error)))
             if notice:
@@ -163,8 +171,9 @@ def side_by_side(
     """
     rows: list[list[Panel]] = []
     for path in shown:
-        clean = _load(path, codec)
-        damaged = damage(clean, _noise(clean, seed, paths.index(path)))
+        image = _load(path, codec)
+        clean = _colours(image)
+        damaged = damage(clean, _noise(image, seed, paths.index(path)))
         told = methods if damage.sigma else ()
         of_methods = {method.title: method(damaged, damage.sigma / 255) for method in told}
         is_damaged = not np.array_equal(damaged, clean)
@@ -183,15 +192,21 @@ def _middle(image: Colours) -> NDArray[np.uint8]:
     return _in_8_bits(image[top : top + _CROP[0], left : left + _CROP[1]])
 
 
-def _load(path: Path, codec: Codec) -> Colours:
+def _load(path: Path, codec: Codec) -> Raster:
     image = load_image(path, codec.limits)
     check_plain(image, SSIM_SIDE)
-    return (image.rgb() / np.float32(255)).astype(np.float32)
+    return image
 
 
-def _noise(clean: Colours, seed: int, index: int) -> Colours:
-    """Return noise of a deviation of 1 for one image of several."""
-    return np.random.default_rng([seed, index]).standard_normal(clean.shape, np.float32)
+def _colours(image: Raster) -> Colours:
+    return np.divide(image.rgb(), np.float32(255), dtype=np.float32)
+
+
+def _noise(image: Raster, seed: int, index: int) -> Colours:
+    """Return noise of a deviation of 1 for one image of several; of a grey one it is grey."""
+    shape = (image.height, image.width, image.mode.colours)
+    noise = np.random.default_rng([seed, index]).standard_normal(shape, np.float32)
+    return np.broadcast_to(noise, (*shape[:2], 3))
 
 
 def _warm_up(codec: Codec, methods: Sequence[Method], clean: Colours) -> None:
@@ -239,7 +254,7 @@ def _files(
     for quality in qualities:
         for denoised in (False, True):
             data = codec.encode(pixels, quality=quality, denoise=denoised)
-            opened = (codec.decode_raster(data).rgb() / np.float32(255)).astype(np.float32)
+            opened = _colours(codec.decode_raster(data))
             rate = bpp(len(data), pixels.shape[1], pixels.shape[0])
             psnr = _psnr_db(opened, clean)
             rows.append(FileRow(name, damage.name, denoised, quality, rate, psnr))
@@ -257,13 +272,15 @@ def _judge(image: Colours, clean: Colours) -> tuple[float, float]:
 
 
 def _psnr_db(image: Colours, clean: Colours) -> float:
-    difference = image - clean
-    return float(-10 * np.log10(np.mean(np.square(difference), dtype=np.float64)))
+    error = float(np.mean(np.square(image - clean), dtype=np.float64))
+    return -10 * math.log10(error) if error else math.inf
 
 
 def _means(rows: list[DenoisedRow]) -> Iterable[DenoisedRow]:
     for (damage, method), members in _grouped(rows, lambda row: (row.damage, row.method)):
-        times = [row.seconds_per_megapixel for row in members if row.seconds_per_megapixel]
+        times = [
+            row.seconds_per_megapixel for row in members if row.seconds_per_megapixel is not None
+        ]
         yield DenoisedRow(
             "",
             damage,

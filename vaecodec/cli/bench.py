@@ -171,6 +171,7 @@ def bench(
             "--codecs": codecs,
             "--metrics": metrics,
             "--curves": curves,
+            "--against": against,
             "--speed": with_speed,
             "--plot": plot_to,
             "--html": html_to,
@@ -186,6 +187,7 @@ def bench(
             bundle,
             device,
             force=force,
+            verbose=verbose,
             quiet=quiet,
         )
         return

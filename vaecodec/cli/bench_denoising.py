@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from vaecodec.cli.bench_outputs import Outputs, check_outputs
 from vaecodec.cli.console import json_text, note, put_text
+from vaecodec.cli.device import tell_setup
 from vaecodec.cli.paths import STREAM, write
 
 if TYPE_CHECKING:
     from vaecodec.bench import Skipped
-    from vaecodec.bench.denoisers import Method
     from vaecodec.bench.denoising import Damage
+    from vaecodec.bench.denoising_peers import Method
 
 
 def bench_denoising(
@@ -26,6 +27,7 @@ def bench_denoising(
     device: str,
     *,
     force: bool,
+    verbose: int,
     quiet: bool,
 ) -> None:
     """Measure denoising on a folder; see `measure_denoising`.
@@ -40,12 +42,13 @@ def bench_denoising(
         bundle: What denoises.
         device: Where.
         force: Whether the report may replace a file.
+        verbose: How often `-v` was given.
         quiet: Whether progress is kept back.
     """
     from dataclasses import asdict
 
-    from vaecodec.bench.denoised import denoising_table
     from vaecodec.bench.denoising import DEFAULT_DAMAGES, measure_denoising, side_by_side
+    from vaecodec.bench.denoising_report import denoising_table
     from vaecodec.bench.folder import find_images
     from vaecodec.bench.method import describe_machine
     from vaecodec.bench.sheet import picture
@@ -55,6 +58,7 @@ def bench_denoising(
     paths = find_images(folder)
     check_outputs(outputs, paths, crops, force=force)
     codec = Codec(bundle, device)
+    tell_setup(codec.bundle, device, verbose)
     damages = damages or list(DEFAULT_DAMAGES)
     report = measure_denoising(
         codec,

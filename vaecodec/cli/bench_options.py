@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from vaecodec.bench.denoisers import Method
     from vaecodec.bench.denoising import Damage
+    from vaecodec.bench.denoising_peers import Method
     from vaecodec.bench.peers import Peer
     from vaecodec.curves import Curves
 
@@ -49,8 +49,8 @@ def parse_damages(sigmas: str | None, jpegs: str | None) -> list[Damage]:
     from vaecodec.bench.denoising import Damage
 
     of_noise = _numbers(sigmas, "--sigmas", 0, 255)
-    of_jpeg = _numbers(jpegs, "--jpegs", 1, 95)
-    return [*(Damage(sigma) for sigma in of_noise), *(Damage(jpeg=int(q)) for q in of_jpeg)]
+    of_jpeg = sorted({int(quality) for quality in _numbers(jpegs, "--jpegs", 1, 95)})
+    return [*(Damage(sigma) for sigma in of_noise), *(Damage(jpeg=q) for q in of_jpeg)]
 
 
 def _numbers(text: str | None, option: str, least: float, most: float) -> list[float]:
@@ -69,7 +69,7 @@ def _numbers(text: str | None, option: str, least: float, most: float) -> list[f
 
 def parse_methods(text: str | None) -> list[Method]:
     """Return the other denoisers to measure."""
-    from vaecodec.bench.denoisers import choose_methods
+    from vaecodec.bench.denoising_peers import choose_methods
 
     try:
         return choose_methods(_parts(text or ""))

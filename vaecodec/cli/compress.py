@@ -171,6 +171,8 @@ def compress(
 
     trace = Trace(estimates=False)
     chosen = find_bundle(bundle)
+    if denoise:
+        chosen.require_denoiser()
     tell_setup(chosen, device, verbose)
     with trace.stage("load"):
         codec = Codec(chosen, device, limits=limits)
@@ -204,6 +206,7 @@ def compress(
             "width": header.width,
             "height": header.height,
             "quality": reached.quality,
+            "denoise": denoise,
             "bpp": rate,
             "encode_s": seconds,
         }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import time
 from pathlib import PurePath
 from typing import Annotated
@@ -51,6 +52,13 @@ def _check_strength(strength: float) -> float:
     return strength
 
 
+def _is_within(folder: str, other: str) -> bool:
+    """Tell whether a folder is another, or inside of it: files may be there before they are."""
+    places = (place if "://" in place else os.path.realpath(place) for place in (folder, other))
+    inner, outer = (place.rstrip("/") + "/" for place in places)
+    return inner.startswith(outer)
+
+
 def denoise(
     source: Sources,
     target: Target = None,
@@ -92,7 +100,7 @@ def denoise(
 
         check_suffix(suffix)
         folder = named_target(target, output)
-        if folder is None or PurePath(folder) == PurePath(source):
+        if folder is None or _is_within(folder, source):
             reason = "clean images cannot lie among the noisy: name another folder"
             raise typer.BadParameter(reason, param_hint="OUT")
         process_folder(
@@ -122,6 +130,8 @@ def denoise(
     data = read_bytes(source, limits)
     with about(source):
         image = read_image(data, limits)
+    input_bytes = len(data)
+    del data  # which may be as large as the image is
     if not quiet:
         for notice in image.notices:
             note(f"{source}: {notice}")
@@ -132,25 +142,29 @@ def denoise(
 
     trace = Trace()
     chosen = find_bundle(bundle)
+    chosen.require_denoiser()
     tell_setup(chosen, device, verbose)
     with trace.stage("load"):
         codec = Codec(chosen, device, limits=limits)
     start = time.perf_counter()
     with about(source):
         clean = codec.denoise(image, strength=strength, strip=left_out, trace=trace)
-    seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        written = write_image(clean, suffix)
     with trace.stage("write"):
-        write(target, write_image(clean, suffix), force=force)
+        write(target, written, force=force)
 
     if as_json:
         put_json(
             {
                 "input": source,
                 "output": target,
-                "input_bytes": len(data),
+                "input_bytes": input_bytes,
+                "output_bytes": len(written),
                 "width": clean.width,
                 "height": clean.height,
                 "mode": clean.mode.name,
+                "strength": strength,
                 "denoise_s": seconds,
             }
         )

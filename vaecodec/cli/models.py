@@ -64,6 +64,7 @@ def _facts(folder: Path) -> dict[str, Any]:
             "lmbda_max",
             "encode_kmac",
             "decode_kmac",
+            "denoise_kmac",
             "training_hours",
             "training_steps",
             "licence",
@@ -87,6 +88,7 @@ def _facts(folder: Path) -> dict[str, Any]:
         "lmbda_max": _number(architecture.get("lmbda_max")),
         "encode_kmac": _number(cost.get("encoding")),
         "decode_kmac": _number(cost.get("decoding")),
+        "denoise_kmac": _sum(cost, ("denoising_analysis", "synthesis", "refinement")),
         "training_hours": _number(training.get("hours")),
         "training_steps": _number(training.get("steps")),
         "licence": _line(bundle.manifest.get("licence")),
@@ -95,7 +97,9 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 def _table(models: list[dict[str, Any]]) -> str:
     """Return the facts as aligned plain text, and below it which models are broken."""
-    rows = [("name", "version", "model id", "MB", "lmbda", "kMAC/px", "hours", "licence")]
+    rows = [
+        ("name", "version", "model id", "MB", "lmbda", "kMAC/px", "to denoise", "hours", "licence")
+    ]
     rows += [_row(model) for model in models if not model["error"]]
     # A column in which no model has anything is left out.
     columns = [
@@ -118,6 +122,7 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
         f"{model['size_bytes'] / 1e6:.1f}",
         _joined(model["lmbda_min"], model["lmbda_max"], " to "),
         _joined(model["encode_kmac"], model["decode_kmac"], " + "),
+        "" if model["denoise_kmac"] is None else f"{model['denoise_kmac']:g}",
         "" if model["training_hours"] is None else f"{model['training_hours']:g}",
         model["licence"] or "",
     )
@@ -139,6 +144,13 @@ def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value if abs(value) < _UNLIKELY else None
+
+
+def _sum(values: dict[str, Any], names: tuple[str, ...]) -> float | None:
+    """Return the sum of some numbers; None if one is missing."""
+    numbers = [_number(values.get(name)) for name in names]
+    known = [number for number in numbers if number is not None]
+    return round(sum(known), 1) if len(known) == len(names) else None
 
 
 def _line(value: object) -> str | None:

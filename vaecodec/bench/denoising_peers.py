@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vaecodec.bench.choice import choose
 from vaecodec.bench.results import PeerInfo
-from vaecodec.errors import RuntimeUnavailableError
+from vaecodec.errors import ImageError, RuntimeUnavailableError
 
 Colours = NDArray[np.float32]
 """An image, ``(h, w, 3)``, in [0, 1], which noise may leave."""
@@ -55,14 +55,22 @@ class Method:
         return PeerInfo(self.name, self.title, version, self.settings)
 
     def __call__(self, noisy: Colours, sigma: float) -> Colours:
-        """Return an image without noise, whose standard deviation is told in the image's unit."""
-        return np.asarray(self.denoise(importlib.import_module(self.module), noisy, sigma))
+        """Return an image without noise, whose standard deviation is told in the image's unit.
+
+        Raises:
+            ImageError: If the package fails.
+        """
+        try:
+            return np.asarray(self.denoise(importlib.import_module(self.module), noisy, sigma))
+        except Exception as error:  # each package refuses in its own way
+            raise ImageError(f"{self.title} cannot denoise it: {error}") from error
 
 
 def _opencv(cv2: Any, noisy: Colours, sigma: float) -> Any:
     pixels = np.rint(255 * noisy.clip(0, 1)).astype(np.uint8)
+    bgr = np.ascontiguousarray(pixels[:, :, ::-1])
     strength = 0.6 * 255 * sigma
-    return cv2.fastNlMeansDenoisingColored(pixels, None, strength, strength, 7, 21) / 255
+    return cv2.fastNlMeansDenoisingColored(bgr, None, strength, strength, 7, 21)[:, :, ::-1] / 255
 
 
 def _nl_means(restoration: Any, noisy: Colours, sigma: float) -> Any:
@@ -121,6 +129,6 @@ METHODS = {
 """Every denoiser that can be measured, by name."""
 
 
-def choose_methods(names: list[str]) -> list[Method]:
+def choose_methods(names: Sequence[str]) -> list[Method]:
     """Return the denoisers of a list of names; see `choose`."""
     return choose(names, METHODS)

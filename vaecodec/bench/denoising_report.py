@@ -86,22 +86,24 @@ class DenoisingReport:
 def denoising_table(report: DenoisingReport) -> str:
     """Return all means, a line for each."""
     width = max(len(row.method) for row in report.means)
+    name = max(len(row.damage) for row in report.means)
     lines = [
         f"{report.bundle} ({report.model_id}), means over {report.image_count} images, noise of "
         f"seed {report.seed}",
+        *([f"Measured on {report.machine}"] if report.machine else []),
         *(f"{info.title} ({info.library}): {info.settings}" for info in report.methods),
-        f"{'damage':<9} {'method':<{width}} {'psnr_db':>8} {'ssim':>7} {'s_per_MP':>9}",
+        f"{'damage':<{name}} {'method':<{width}} {'psnr_db':>8} {'ssim':>7} {'s_per_MP':>9}",
     ]
     for row in report.means:
         seconds = row.seconds_per_megapixel
         lines.append(
-            f"{row.damage:<9} {row.method:<{width}} {row.psnr_db:8.3f} {row.ssim:7.4f} "
+            f"{row.damage:<{name}} {row.method:<{width}} {row.psnr_db:8.3f} {row.ssim:7.4f} "
             f"{'-' if seconds is None else f'{seconds:.2f}':>9}"
         )
     if report.files:
-        lines += ["", f"{'damage':<9} {'file':<8} {'quality':>7} {'bpp':>8} {'psnr_db':>8}"]
+        lines += ["", f"{'damage':<{name}} {'file':<8} {'quality':>7} {'bpp':>8} {'psnr_db':>8}"]
         lines += [
-            f"{row.damage:<9} {'denoised' if row.denoised else 'plain':<8} {row.quality:7.1f} "
+            f"{row.damage:<{name}} {'denoised' if row.denoised else 'plain':<8} {row.quality:7.1f} "
             f"{row.bpp:8.4f} {row.psnr_db:8.3f}"
             for row in report.files
         ]
