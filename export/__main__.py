@@ -113,9 +113,7 @@ def export_onnx(
     }
     if isinstance(model, Denoiser):
         if name or version or licence:
-            raise ValueError(
-                "a denoiser has name, version and licence of its bundle: leave them out"
-            )
+            raise ValueError("name, version and licence of a denoiser are those of its bundle")
         add_denoiser(model, bundle, training)
     else:
         provenance = {
@@ -141,7 +139,8 @@ def rewrite(
     from vaecodec.bundle import find_bundle
 
     manifest = find_bundle(bundle).manifest
-    provenance = {key: manifest[key] for key in ("version", "licence", "training")}
+    kept = ("version", "licence", "training")
+    provenance = {key: manifest[key] for key in kept if key in manifest}
     model, denoiser = read_model(bundle), read_denoiser(bundle)
     write_bundle(model, target, str(manifest["name"]), provenance)
     if denoiser is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -18,6 +19,7 @@ from test_cli import misused, refused, run
 
 from vaecodec.bench.denoising import Damage, measure_denoising
 from vaecodec.bench.denoising_peers import METHODS
+from vaecodec.bench.denoising_report import denoising_table
 from vaecodec.codec import Codec
 
 
@@ -187,3 +189,51 @@ def test_other_denoisers_remove_noise(name: str):
     restored = method(clean + noise, 0.1)
     assert restored.shape == clean.shape
     assert np.square(restored - clean).mean() < np.square(noise).mean() / 2
+
+
+def test_an_image_that_fails_part_way_is_left_out(
+    tiny_bundle: Path, noisy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    other = tmp_path / "other.png"
+    shutil.copy(noisy, other)
+    codec = Codec(tiny_bundle)
+    ordinary = codec.denoise
+    calls = 0
+
+    def failing_once(image: np.ndarray, **options: bool) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        if calls == 4:  # one to warm up, two at the first damage
+            raise MemoryError
+        return ordinary(image, **options)
+
+    monkeypatch.setattr(codec, "denoise", failing_once)
+    report = measure_denoising(codec, [noisy, other], damages=[Damage(10), Damage(20)])
+    assert [one.image for one in report.skipped] == [noisy.name]
+    assert {row.image for row in report.images} == {other.name}
+    assert report.image_count == 1
+
+
+def test_noise_of_a_grey_image_is_grey(tiny_bundle: Path, noisy: Path, tmp_path: Path):
+    grey = tmp_path / "grey.png"
+    with Image.open(noisy) as image:
+        image.convert("L").save(grey)
+    seen: list[np.ndarray] = []
+    codec = Codec(tiny_bundle)
+
+    class Seeing(Codec):
+        def denoise(self, image: np.ndarray, **_: bool) -> np.ndarray:
+            seen.append(image)
+            return image
+
+    codec.__class__ = Seeing
+    measure_denoising(codec, [grey], damages=[Damage(30)])
+    damaged = seen[-1]
+    assert np.array_equal(damaged[:, :, 0], damaged[:, :, 2])
+    assert damaged.max() > 1 or damaged.min() < 0 or len(np.unique(damaged)) > 256
+
+
+def test_an_image_without_damage_is_exact(tiny_bundle: Path, noisy: Path):
+    report = measure_denoising(Codec(tiny_bundle), [noisy], damages=[Damage(0)])
+    assert [row.psnr_db for row in report.means if row.method == "damaged"] == [np.inf]
+    assert "inf" in denoising_table(report)

@@ -161,3 +161,38 @@ def test_the_command_line_trains_resumes_and_exports(bundle: Path, tmp_path: Pat
     assert len({line[-6:] for line in lines[1:]}) == 1  # the ceiling knows no damage
     with pytest.raises(ValueError, match="is a denoiser"):
         invoke("curve", str(run), "--images", str(PHOTOGRAPH))
+
+
+def test_writing_a_bundle_anew_keeps_its_denoiser(bundle: Path, tmp_path: Path):
+    target = tmp_path / "anew"
+    done = CliRunner().invoke(app, ["rewrite", str(bundle), str(target)])
+    assert done.exit_code == 0
+    old, new = read_denoiser(bundle), read_denoiser(target)
+    assert old is not None
+    assert new is not None
+    for name, value in old.state_dict().items():
+        if not name.startswith("vae."):
+            assert torch.equal(value, new.state_dict()[name]), name
+
+
+def test_a_bundle_is_never_half_changed(bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    denoiser = Denoiser(RECIPE.model, DenoiserShape(**TINY_DENOISER))
+    denoiser.inherit(read_model(bundle))
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+
+    def fail(_bundle: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("export.bundle.kmac_per_pixel", fail)
+    with pytest.raises(OSError, match="no space"):
+        add_denoiser(denoiser, bundle, {})
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+    assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
+
+
+def test_a_denoiser_has_no_name_of_its_own(bundle: Path, tmp_path: Path):
+    run = trainer(tmp_path / "run", bundle)
+    run.run()
+    arguments = ["onnx", str(tmp_path / "run"), str(bundle), "--name", "other"]
+    with pytest.raises(ValueError, match="those of its bundle"):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
