@@ -524,6 +524,7 @@ def test_summaries_as_json(photo: Path, tiny_bundle: Path, tmp_path: Path):
         "width": 97,
         "height": 61,
         "quality": 80.0,
+        "denoise": False,
         "bpp": 8 * coded.stat().st_size / (97 * 61),
     }
     done = run("decompress", coded, restored, *model, "--json", "--original", photo)
