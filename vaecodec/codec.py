@@ -22,6 +22,7 @@ from vaecodec.budget import Budget
 from vaecodec.bundle import PATCH, Bundle, find_bundle
 from vaecodec.container import Container, Header, pack
 from vaecodec.denoising import (
+    DENOISER_BYTES,
     DenoiseOptions,
     Denoiser,
     check_colours,
@@ -226,10 +227,12 @@ class Codec:
                 check_colours(image)
                 height, width = image.shape[:2]
                 self.limits.check_size(width, height)
-                check_memory(self.limits, image.nbytes, self.latent_bytes(width, height))
+                kept_bytes = self.latent_bytes(width, height) + DENOISER_BYTES
+                check_memory(self.limits, image.nbytes, kept_bytes)
                 return denoise_colours(self._denoiser, image, how, trace)
             raster = as_raster(image)
-            raster = self.admit(raster, self.latent_bytes(raster.width, raster.height))
+            y_bytes = self.latent_bytes(raster.width, raster.height)
+            raster = self.admit(raster, y_bytes + DENOISER_BYTES)
             clean = denoise_raster(self._denoiser, raster, how, trace).without(strip)
             if isinstance(image, Raster):
                 return clean

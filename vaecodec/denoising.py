@@ -24,6 +24,8 @@ from vaecodec.segments import SEGMENT, Box, latent_box, tiles
 from vaecodec.trace import Trace
 from vaecodec.transforms import Transforms
 
+DENOISER_BYTES = 350_000_000
+"""What a tile's activations take beyond those of the codec's tiles, by measurement, rounded up."""
 _COLOUR_MAX = 8.0
 Planes = NDArray[np.float32]
 """Colours, ``(1, 3, h, w)``, nominally in [0, 1]."""
