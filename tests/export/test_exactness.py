@@ -85,7 +85,11 @@ def test_verify_finds_a_prior_that_answers_otherwise(tiny_bundle: Path, tmp_path
     assert not outcome(folder)["known answer"]
 
 
-def test_verify_finds_a_halo_that_is_too_small(tiny_bundle: Path, tmp_path: Path):
+def test_verify_finds_a_halo_that_is_too_small(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Networks as small as these, and untrained, look at what is far with little weight.
+    monkeypatch.setattr("export.verify.LATENT_TOLERANCE", 1e-3)
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
     path = folder / MANIFEST
     manifest = json.loads(path.read_text("utf-8"))
@@ -133,7 +137,7 @@ def test_an_unproven_layer_is_not_exported(tmp_path: Path):
 def test_graphs_hold_nothing_of_their_maker(tiny_bundle: Path):
     manifest = json.loads((tiny_bundle / "manifest.json").read_text("utf-8"))
     graphs = [name for name in manifest["files"] if name.endswith(".onnx")]
-    assert len(graphs) == 9
+    assert len(graphs) == 11
     for name in graphs:
         data = (tiny_bundle / name).read_bytes()
         model = onnx.load_model_from_string(data)
