@@ -48,6 +48,8 @@ def error_beyond_halo(
 ) -> float:
     """Transform noise whole, and its middle with no more around it than a halo.
 
+    Pixels are black or white: so strong an input shows what has little weight.
+
     Args:
         bundle: holds the graph.
         name: of the graph.
@@ -68,7 +70,9 @@ def error_beyond_halo(
         y_hat = rng.normal(0, 3, (1, bundle.latent_channels, *shape))
         whole = {"y_hat": y_hat.astype(np.float32)}
     else:
-        whole = {key: rng.random((1, 3, *shape), np.float32) for key in ("x", "x_hat")}
+        whole = {
+            key: rng.integers(0, 2, (1, 3, *shape)).astype(np.float32) for key in ("x", "x_hat")
+        }
     rows, columns = part.scaled(sides.input).slices(large.scaled(sides.input))
     alone = {key: value[:, :, rows, columns] for key, value in whole.items()}
     (expected,) = run_graph(bundle, name, whole | scalars)

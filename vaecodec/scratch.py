@@ -1,7 +1,7 @@
 """Arrays that are used again and again.
 
 What is larger than about 32 MB is taken from the system anew every time, which fills it with zeros
-page by page: that took a twelfth of the time of an image of 24 megapixels.
+page by page: large images, of many tiles, then take longer for each pixel than small ones.
 """
 
 from __future__ import annotations

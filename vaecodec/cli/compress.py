@@ -35,6 +35,7 @@ from vaecodec.cli.options import (
     stripped,
 )
 from vaecodec.cli.paths import check_target, choose_target, named_target, write
+from vaecodec.cli.source import read_source
 from vaecodec.jobs import SUFFIX, Compress
 from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
 
@@ -150,17 +151,7 @@ def compress(
     check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
     check_target(target, force=force, source=source)
 
-    from vaecodec.fileio import read_bytes
-    from vaecodec.image import read_image
-
-    data = read_bytes(source, limits)
-    with about(source):
-        image = read_image(data, limits)
-    input_bytes = len(data)
-    del data  # which may be as large as the image is
-    if not quiet:
-        for notice in image.notices:
-            note(f"{source}: {notice}")
+    image, input_bytes = read_source(source, limits, quiet=quiet)
 
     from vaecodec.bundle import find_bundle
     from vaecodec.codec import Codec

@@ -36,6 +36,7 @@ from vaecodec.cli.options import (
     stripped,
 )
 from vaecodec.cli.paths import STREAM, check_target, choose_target, named_target, write
+from vaecodec.cli.source import read_source
 from vaecodec.jobs import Denoise
 
 EXAMPLES = examples(
@@ -122,19 +123,11 @@ def denoise(
     check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
     check_target(target, force=force, source=source)
 
-    from vaecodec.fileio import read_bytes
-    from vaecodec.image import check_suffix, read_image, write_image
+    from vaecodec.image import check_suffix, write_image
 
     suffix = suffix if target == STREAM else PurePath(target).suffix
     check_suffix(suffix)
-    data = read_bytes(source, limits)
-    with about(source):
-        image = read_image(data, limits)
-    input_bytes = len(data)
-    del data  # which may be as large as the image is
-    if not quiet:
-        for notice in image.notices:
-            note(f"{source}: {notice}")
+    image, input_bytes = read_source(source, limits, quiet=quiet)
 
     from vaecodec.bundle import find_bundle
     from vaecodec.codec import Codec
