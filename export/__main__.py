@@ -37,11 +37,20 @@ def train(
     init_from: Annotated[
         Path | None, typer.Option(help="Bundle or run that a new run starts from.")
     ] = None,
+    denoiser_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Bundle or run of a denoiser to adapt to the autoencoder of --init-from."
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Last step, instead of the recipe's.")] = None,
     decay_steps: Annotated[
         int | None, typer.Option(help="Steps of falling rates at the end, instead of the recipe's.")
     ] = None,
     cpu: Annotated[bool, typer.Option(help="Do not use a GPU.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile: minutes at first, then faster on a GPU.")
+    ] = False,
 ) -> None:
     """Train a model, or resume the run in the folder.
 
@@ -52,6 +61,7 @@ def train(
 
     from export import train as trainer
     from export.data import Crops
+    from export.denoiser import Denoiser
     from export.recipe import Recipe
 
     torch.set_flush_denormal(True)
@@ -64,7 +74,8 @@ def train(
     chosen = replace(chosen, training=replace(chosen.training, **given))
     run.mkdir(parents=True, exist_ok=True)
     training = chosen.training
-    crops = Crops(data, training.crop, training.batch, training.seed)
+    device = trainer.training_device(cpu=cpu)
+    crops = Crops(data, training.crop, training.batch, training.seed, device)
     if validation is None:
         typer.echo("no --validation: validating on training images, which flatters", err=True)
     held_out = trainer.validation_crops(validation or data)
@@ -83,8 +94,11 @@ def train(
         initial = trainer.trained_model(init_from, denoiser=is_denoiser) if init_from else None
         if is_denoiser and initial:
             chosen = replace(chosen, model=initial.arch)
-        state = trainer.start(chosen, crops, initial)
-    trainer.Trainer(chosen, state, crops, held_out, run, cpu=cpu).run()
+        earlier = trainer.trained_model(denoiser_from, denoiser=True) if denoiser_from else None
+        if earlier is not None and not (is_denoiser and isinstance(earlier, Denoiser)):
+            raise ValueError("--denoiser-from is for training a denoiser, and names another")
+        state = trainer.start(chosen, crops, initial, earlier)
+    trainer.Trainer(chosen, state, crops, held_out, run, cpu=cpu, compiled=compiled).run()
 
 
 @app.command("onnx")

@@ -12,7 +12,7 @@ from export.log import save_plot
 from export.measure import measure
 from export.model import Model
 from export.objective import loss, rate_distortion
-from export.task import Network
+from export.task import Batch, Network
 
 VALIDATION_ANCHORS = (0, 12, 24, 36, 48, 63)
 VALIDATION_BATCH = 8
@@ -26,13 +26,16 @@ class Autoencoding:
     def __init__(self, model: Model, held_out: Tensor) -> None:
         self.arch, self.held_out = model.arch, held_out
 
-    def objective(
-        self, network: Network, x: Tensor, anchor: Tensor, seed: int
-    ) -> tuple[Tensor, dict[str, float]]:
+    def prepare(self, x: Tensor, generator: torch.Generator) -> Batch:
+        """Return the images."""
+        return {"x": x}
+
+    def objective(self, network: Network, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted mean of rate and distortion."""
+        x, anchor = batch["x"], batch["anchor"]
         measured = rate_distortion(network(x, anchor), x, hard=False)
         psnr = 10 * torch.log10(255**2 / measured.mse.detach())
-        means = {"bpp": float(measured.bpp.detach().mean()), "psnr_db": float(psnr.mean())}
+        means = {"bpp": measured.bpp.detach().mean(), "psnr_db": psnr.mean()}
         return loss(self.arch, measured, anchor), means
 
     def validate(self, model: nn.Module) -> list[list[float | str]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from torch import Tensor
+from torch.nn import functional
 
 from vaecodec.errors import VaecodecError
 from vaecodec.image import IMAGE_SUFFIXES, read_image
@@ -31,16 +34,36 @@ def read_images(sources: Iterable[Path], smallest: int) -> Iterator[Pixels]:
     Raises:
         FileNotFoundError: a source does not exist.
     """
+    count = os.cpu_count() or 1
+    waiting: deque[Future[Pixels | None]] = deque()
+    with ThreadPoolExecutor(count, thread_name_prefix="decode") as workers:
+        for data in _all_members(sources):
+            waiting.append(workers.submit(_decode, data, smallest))
+            if len(waiting) > 2 * count:
+                yield from _found(waiting)
+        while waiting:
+            yield from _found(waiting)
+
+
+def _found(waiting: deque[Future[Pixels | None]]) -> Iterator[Pixels]:
+    pixels = waiting.popleft().result()
+    if pixels is not None:
+        yield pixels
+
+
+def _decode(data: bytes, smallest: int) -> Pixels | None:
+    try:
+        pixels = read_image(data).rgb()
+    except VaecodecError:
+        return None
+    return pixels if min(pixels.shape[:2]) >= smallest else None
+
+
+def _all_members(sources: Iterable[Path]) -> Iterator[bytes]:
     for source in sources:
         if not source.exists():
             raise FileNotFoundError(f"no training data at {source}")
-        for data in _members(source):
-            try:
-                pixels = read_image(data).rgb()
-            except VaecodecError:
-                continue
-            if min(pixels.shape[:2]) >= smallest:
-                yield pixels
+        yield from _members(source)
 
 
 def _members(source: Path) -> Iterator[bytes]:
@@ -60,61 +83,72 @@ def _members(source: Path) -> Iterator[bytes]:
 class Crops:
     """Batches of random crops; batch `step` is the same whenever and wherever it is asked for.
 
-    All images are held in memory, decoded: three bytes a pixel.
+    All images are held decoded, three bytes a pixel, in the memory of the device that trains.
+
+    Args:
+        sources: see `read_images`.
+        crop: pixels a side.
+        batch: crops in each.
+        seed: what is drawn depends on it, on the step and on the process.
+        device: where images and crops are.
+
+    Raises:
+        FileNotFoundError: a source does not exist.
+        ValueError: no image is large enough.
     """
 
-    def __init__(self, sources: Iterable[Path], crop: int, batch: int, seed: int) -> None:
-        self.images = list(read_images(sources, crop))
+    def __init__(
+        self,
+        sources: Iterable[Path],
+        crop: int,
+        batch: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.images = [
+            torch.tensor(pixels, device=device).permute(2, 0, 1)
+            for pixels in read_images(sources, crop)
+        ]
         if not self.images:
             raise ValueError(f"no image of at least {crop} pixels a side in the training data")
         self.crop, self.batch, self.seed = crop, batch, seed
-        self._ahead: tuple[tuple[int, int], Future[Pixels]] | None = None
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="crops")
 
-    def patches(self, count: int, size: int) -> NDArray[np.float32]:
+    def patches(self, count: int, size: int) -> Tensor:
         """Return `count` random patches ``(count, 3, size, size)`` in [0, 1], for statistics."""
         rng = np.random.default_rng([self.seed, 0x9A7C])
-        out = np.empty((count, 3, size, size), np.float32)
-        for i in range(count):
-            image = self.images[rng.integers(len(self.images))]
-            top = rng.integers(image.shape[0] - size + 1)
-            left = rng.integers(image.shape[1] - size + 1)
-            out[i] = image[top : top + size, left : left + size].transpose(2, 0, 1) / np.float32(
-                255
-            )
-        return out
+        patches = [_square(self._image(rng), size, rng) for _ in range(count)]
+        return torch.stack(patches).cpu().float().div(255)
 
-    def get(self, step: int, rank: int = 0) -> torch.Tensor:
-        """Return batch `step` of process `rank`: ``(batch, 3, crop, crop)`` uint8.
-
-        The next one is prepared meanwhile, on another thread.
-        """
-        if self._ahead is not None and self._ahead[0] == (step, rank):
-            pixels = self._ahead[1].result()
-        else:
-            pixels = self._make(step, rank)
-        self._ahead = ((step + 1, rank), self._worker.submit(self._make, step + 1, rank))
-        return torch.from_numpy(pixels)
-
-    def _make(self, step: int, rank: int) -> Pixels:
+    def get(self, step: int, rank: int = 0) -> Tensor:
+        """Return batch `step` of process `rank`: ``(batch, 3, crop, crop)`` uint8."""
         rng = np.random.default_rng([self.seed, step, rank])
-        crops = np.stack([self._crop(rng) for _ in range(self.batch)])
-        return np.ascontiguousarray(crops.transpose(0, 3, 1, 2))
+        return torch.stack([self._crop(rng) for _ in range(self.batch)])
 
-    def _crop(self, rng: np.random.Generator) -> Pixels:
-        image = self.images[rng.integers(len(self.images))]
-        height, width = image.shape[:2]
+    def _image(self, rng: np.random.Generator) -> Tensor:
+        return self.images[rng.integers(len(self.images))]
+
+    def _crop(self, rng: np.random.Generator) -> Tensor:
+        image = self._image(rng)
         size = self.crop
         if rng.random() < REDUCED_SHARE:
-            largest = min(REDUCTION_MAX, min(height, width) / size)
-            size = min(round(size * rng.uniform(1, largest)), height, width)
-        top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
-        pixels = image[top : top + size, left : left + size]
+            shorter = min(image.shape[1:])
+            largest = min(REDUCTION_MAX, shorter / size)
+            size = min(round(size * rng.uniform(1, largest)), shorter)
+        pixels = _square(image, size, rng)
         if size != self.crop:
-            reduced = Image.fromarray(pixels).resize(
-                (self.crop, self.crop), Image.Resampling.LANCZOS
-            )
-            pixels = np.asarray(reduced)
+            pixels = _reduced(pixels, self.crop)
         if rng.random() < 0.5:
-            pixels = pixels[:, ::-1]
-        return np.rot90(pixels) if rng.random() < 0.25 else pixels
+            pixels = pixels.flip(2)
+        return pixels.rot90(1, (1, 2)) if rng.random() < 0.25 else pixels
+
+
+def _square(image: Tensor, size: int, rng: np.random.Generator) -> Tensor:
+    top, left = (rng.integers(side - size + 1) for side in image.shape[1:])
+    return image[:, top : top + size, left : left + size]
+
+
+def _reduced(pixels: Tensor, size: int) -> Tensor:
+    reduced = functional.interpolate(
+        pixels[None].float(), (size, size), mode="bicubic", antialias=True
+    )
+    return reduced[0].round().clamp(0, 255).to(torch.uint8)

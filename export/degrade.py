@@ -1,7 +1,8 @@
 """What photographs suffer, drawn at random: the training data of a blind denoiser.
 
     gaussian    noise of one standard deviation for all pixels, as the literature measures with
-    sensor      shot and read noise in linear light, before white balance and gamma
+    sensor      shot and read noise in linear light, before white balance and gamma; some of it
+                smoothed, chroma more than luma, as cameras do
     correlated  noise that was interpolated: from a colour filter array, or by resizing
     jpeg        files of quality 10 to 95, after noise or alone
 
@@ -19,6 +20,13 @@ from torch import Tensor
 
 from export.jpeg import BLOCK, jpeg
 
+LUMA_BLUR = (0.0, 1.2)
+"""Deviations, in pixels, of the Gaussians by which a camera's software smooths luma."""
+CHROMA_BLUR = (0.5, 4.0)
+"""The same of chroma."""
+BLUR_REACH = 8
+"""Pixels on each side that such a Gaussian sees."""
+
 
 @dataclass(frozen=True)
 class Degradations:
@@ -27,6 +35,7 @@ class Degradations:
     Attributes:
         gaussian: share of the images with noise of one deviation everywhere.
         sensor: share with noise of a sensor.
+        smoothed: share, of those with noise of a sensor, that a camera's software has smoothed.
         correlated: share with noise that was interpolated. The rest has none.
         jpeg: share, of those with and of those without noise, that goes through JPEG.
         rounded: share of the others that goes through 8 bits, clipped; what is left may leave
@@ -42,6 +51,7 @@ class Degradations:
 
     gaussian: float = 0.4
     sensor: float = 0.25
+    smoothed: float = 0.4
     correlated: float = 0.15
     jpeg: float = 0.25
     rounded: float = 0.3
@@ -70,7 +80,7 @@ class Degradations:
         sigma = draw.uniform(0, self.sigma_max / 255)
         candidates = (
             (self.gaussian, clean + sigma * draw.normal()),
-            (self.sensor, _sensor(clean, draw, self.shot)),
+            (self.sensor, _sensor(clean, draw, self.shot, self.smoothed)),
             (self.correlated, clean + sigma * _correlated(draw)),
         )
         noisy, below = clean, 0.0
@@ -78,7 +88,7 @@ class Degradations:
             chosen = (kind >= below) & (kind < below + share)
             noisy = torch.where(chosen, candidate, noisy)
             below += share
-        out = torch.where(draw.chance(self.rounded), _in_8_bits(noisy), noisy)
+        out = torch.where(draw.chance(self.rounded), in_8_bits(noisy), noisy)
         filed = draw.chance(self.jpeg).flatten()
         quality = draw.uniform(*self.quality).flatten()
         subsampled = draw.chance(self.subsampled).flatten()
@@ -121,7 +131,7 @@ class _Draw:
         return top, left
 
 
-def _sensor(x: Tensor, draw: _Draw, shot: tuple[float, float]) -> Tensor:
+def _sensor(x: Tensor, draw: _Draw, shot: tuple[float, float], smoothed: float) -> Tensor:
     """Add noise in a camera's own light, whose variance is ``shot * light + read``.
 
     Gamma, gains of white balance, and the relation of read and shot noise are drawn about as
@@ -135,7 +145,26 @@ def _sensor(x: Tensor, draw: _Draw, shot: tuple[float, float]) -> Tensor:
     deviation = torch.sqrt(light * log_shot.exp() + log_read.exp())
     noise = torch.where(draw.chance(0.5), draw.normal(), _demosaiced(draw.normal()))
     developed = (light + deviation * noise) * gains
-    return developed.clamp(min=0) ** (1 / gamma)
+    out = developed.clamp(min=0) ** (1 / gamma)
+    return torch.where(draw.chance(smoothed), x + _smoothed(out - x, draw), out)
+
+
+def _smoothed(noise: Tensor, draw: _Draw) -> Tensor:
+    """Blur what noise does to luma a little, and what it does to chroma more, and weaken it."""
+    luma = noise.mean(1, keepdim=True)
+    chroma = _blurred(noise - luma, draw.uniform(*CHROMA_BLUR)) * draw.uniform()
+    return _blurred(luma, draw.uniform(*LUMA_BLUR)) + chroma
+
+
+def _blurred(x: Tensor, deviation: Tensor) -> Tensor:
+    """Blur every image by a Gaussian of its own deviation ``(n, 1, 1, 1)``, in pixels."""
+    n, c, h, w = x.shape
+    offset = torch.arange(-BLUR_REACH, BLUR_REACH + 1, device=x.device)
+    weight = torch.exp(-((offset / deviation.clamp_min(1e-3)) ** 2) / 2)
+    weight = (weight / weight.sum(-1, keepdim=True)).repeat_interleave(c, 0)
+    planes = F.pad(x.reshape(1, n * c, h, w), (BLUR_REACH,) * 4, mode="reflect")
+    across = F.conv2d(planes, weight, groups=n * c)
+    return F.conv2d(across, weight.transpose(2, 3), groups=n * c).reshape(n, c, h, w)
 
 
 def _correlated(draw: _Draw) -> Tensor:
@@ -161,5 +190,6 @@ def _demosaiced(noise: Tensor) -> Tensor:
     return torch.where(seen.bool(), noise, total / known)
 
 
-def _in_8_bits(x: Tensor) -> Tensor:
+def in_8_bits(x: Tensor) -> Tensor:
+    """Clip and round as files of 8 bits do, in [0, 1]."""
     return torch.round(x.clamp(0, 1) * 255) / 255

@@ -103,19 +103,27 @@ class Denoiser(nn.Module):
         self.vae = Model(arch).requires_grad_(False)
 
     @torch.no_grad()
-    def inherit(self, source: Model | Denoiser) -> None:
+    def inherit(self, source: Model | Denoiser, earlier: Denoiser | None = None) -> None:
         """Start from an autoencoder, or from a denoiser and its autoencoder.
 
+        Args:
+            source: either.
+            earlier: the denoiser of another autoencoder, whose networks on pixels are taken.
+
         Raises:
-            ValueError: the denoiser has another shape.
+            ValueError: a denoiser has another shape.
         """
-        if isinstance(source, Model):
-            self.vae.load_state_dict(source.state_dict())
-            self.analysis.g_a.load_state_dict(source.g_a.state_dict())
-        elif source.shape == self.shape:
+        for denoiser in (source, earlier):
+            if isinstance(denoiser, Denoiser) and denoiser.shape != self.shape:
+                raise ValueError(f"the denoiser to start from has another shape: {denoiser.shape}")
+        if isinstance(source, Denoiser):
             self.load_state_dict(source.state_dict())
         else:
-            raise ValueError(f"the denoiser to start from has another shape: {source.shape}")
+            self.vae.load_state_dict(source.state_dict())
+            self.analysis.g_a.load_state_dict(source.g_a.state_dict())
+        if earlier is not None:
+            self.analysis.front.load_state_dict(earlier.analysis.front.state_dict())
+            self.refine.load_state_dict(earlier.refine.state_dict())
 
     def decode(self, y: Tensor, anchor: Tensor) -> Tensor:
         """Return what the decoder makes of y as it is: gains, but no rounding; not clipped."""

@@ -16,16 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.degrade import Degradations
+from export.degrade import Degradations, in_8_bits
 from export.denoiser import Denoiser
 from export.jpeg import jpeg
 from export.log import save_plot
 from export.objective import rate_distortion
-from export.task import Network
+from export.task import Batch, Network
 from vaecodec.bundle import ANCHORS, PATCH
 
-CODED_SHARE = 0.25
+CODED_SHARE = 0.5
 """Share of a batch that goes through rounding and prior; the rest trains what needs no file."""
+CODED_WEIGHT = 2.0
+"""What the loss of files counts, those of the images that need none counting 1 each."""
 GREY_SHARE = 0.06
 """Share of a batch that is grey, its noise the same in all channels."""
 ERROR_FLOOR = 1.0
@@ -49,25 +51,28 @@ class Denoising:
         self.degradations = Degradations()
         self.held_out = held_out
 
-    def objective(
-        self, network: Network, x: Tensor, anchor: Tensor, seed: int
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Return the sum of the losses of what the networks on pixels, decoder and files give."""
-        generator = torch.Generator(x.device).manual_seed(seed)
+    def prepare(self, x: Tensor, generator: torch.Generator) -> Batch:
+        """Return images, some of them grey, and what became of them."""
         is_grey = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < GREY_SHARE
         x = torch.where(is_grey, x.mean(1, keepdim=True), x)
         noisy = self.degradations(x, generator)
         noisy = torch.where(is_grey, noisy[:, 1:2], noisy)
-        noisy = noisy.contiguous(memory_format=torch.channels_last)
-        coded = max(1, round(CODED_SHARE * len(x)))
-        out = network(noisy, anchor, coded)
+        coded = _coded(len(x))
+        noisy[:coded] = in_8_bits(noisy[:coded])  # as all images are that come to be coded
+        return {"x": x, "noisy": noisy.contiguous(memory_format=torch.channels_last)}
+
+    def objective(self, network: Network, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the sum of the losses of what the networks on pixels, decoder and files give."""
+        x, anchor = batch["x"], batch["anchor"]
+        coded = _coded(len(x))
+        out = network(batch["noisy"], anchor, coded)
         errors = {name: squared_error(out[name], x[-len(out[name]) :]) for name in OUTPUTS}
         measured = rate_distortion(out, x[:coded], hard=False)
         cost = measured.bpp + self.arch.lmbda(anchor[:coded]) * measured.mse
         logs = [torch.log(error + ERROR_FLOOR).mean() for error in errors.values()]
-        total = sum(logs, torch.log(cost).mean())
+        total = sum(logs, CODED_WEIGHT * torch.log(cost).mean())
         means = {f"{name}_db": _psnr_db(error.detach()) for name, error in errors.items()}
-        return total, means | {"bpp": float(measured.bpp.detach().mean())}
+        return total, means | {"bpp": measured.bpp.detach().mean()}
 
     def validate(self, model: nn.Module) -> list[list[float | str]]:
         """Measure held-out images without noise, with noise of some deviations, and as JPEG."""
@@ -85,13 +90,18 @@ class Denoising:
         save_plot(curves, target, x="step", y="PSNR (dB), restored")
 
 
+def _coded(count: int) -> int:
+    """Return how many images of a batch, the first ones, are coded."""
+    return max(1, round(CODED_SHARE * count))
+
+
 def squared_error(image: Tensor, clean: Tensor) -> Tensor:
     """Return the mean squared error of each image, ``(n,)``, in 8-bit units."""
     return (image - clean).square().mean((1, 2, 3)) * 255**2
 
 
-def _psnr_db(error: Tensor) -> float:
-    return float((10 * torch.log10(255**2 / error.clamp_min(ERROR_LEAST))).mean())
+def _psnr_db(error: Tensor) -> Tensor:
+    return (10 * torch.log10(255**2 / error.clamp_min(ERROR_LEAST))).mean()
 
 
 @torch.no_grad()
@@ -122,7 +132,7 @@ def measure_parts(
                 error = squared_error(*(t[:, :, :height, :width] for t in pair))
                 errors[damage][name].append(error)
     return {
-        damage: {name: round(_psnr_db(torch.cat(parts)), 4) for name, parts in named.items()}
+        damage: {name: round(float(_psnr_db(torch.cat(parts))), 4) for name, parts in named.items()}
         for damage, named in errors.items()
     }
 

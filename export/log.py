@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+import torch
+from torch import Tensor
+
 Row = list[float | str]
 
 
@@ -19,17 +22,24 @@ class Log:
         self._clear()
 
     def _clear(self) -> None:
-        self._values: list[dict[str, float]] = []
+        self._values: list[dict[str, Tensor]] = []
         self._images = 0
         self._start = time.monotonic()
 
-    def add(self, values: dict[str, float], images: int) -> None:
-        """Add a step: its loss, what else was measured, and images in all processes."""
+    def add(self, values: dict[str, Tensor], images: int) -> None:
+        """Add a step: its loss, what else was measured, and images in all processes.
+
+        The values may be on a device that has not computed them yet: nothing waits for them here.
+        """
         self._values.append(values)
         self._images += images
 
+    def column(self, name: str) -> list[float]:
+        """Return one of the values of every step since the last row."""
+        return torch.stack([row[name] for row in self._values]).tolist() if self._values else []
+
     def _means(self) -> dict[str, float]:
-        means = {name: fmean(row[name] for row in self._values) for name in self._values[0]}
+        means = {name: fmean(self.column(name)) for name in self._values[0]}
         return means | {"images_per_s": self._images / (time.monotonic() - self._start)}
 
     def note(self) -> str:

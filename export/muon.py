@@ -64,7 +64,9 @@ class Muon(torch.optim.Optimizer):
             for shape, members in by_shape.items():
                 stacked = torch.stack([direction for _, direction in members])
                 directions = orthogonalise(stacked.to(self.precision))
-                scale = group["lr"] * ADAM_RMS * max(shape) ** 0.5
-                for (parameter, _), direction in zip(members, directions, strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(direction, alpha=-scale)
+                # The rate may be a tensor on the device: a recorded step then sees it change.
+                updates = directions.float() * (group["lr"] * ADAM_RMS * max(shape) ** 0.5)
+                for (parameter, _), update in zip(members, updates, strict=True):
+                    if group["weight_decay"]:
+                        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.sub_(update)

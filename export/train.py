@@ -1,17 +1,20 @@
 """Training: warm-up, stable, decay; exact resumption; averaged weights.
 
 Everything random in step s is drawn from generators seeded by (seed, s), so a run that was
-interrupted continues to the same weights as one that was not.
+interrupted continues to the same weights as one that was not. The next batch is made while a step
+is computed; on a GPU, where images and crops stay, a step is one recorded graph.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,11 +25,12 @@ import torch
 from accelerate import Accelerator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from export.architecture import PIXEL_UNIT
 from export.autoencoding import Autoencoding
 from export.bundle_weights import read_denoiser, read_model
+from export.capture import Captured
 from export.data import Crops, read_images
 from export.denoiser import Denoiser
 from export.denoising import Denoising
@@ -37,13 +41,14 @@ from export.model import Model
 from export.muon import Muon
 from export.networks import Conv, Modulation
 from export.recipe import Recipe, Training
-from export.task import Task
+from export.task import Batch, Task
 from vaecodec.bundle import PATCH
 
 PCA_PATCHES = 30_000
 VALIDATION_IMAGES = 16
 VALIDATION_CROP = 256
 LOG_EVERY = 50
+NOTE_SECONDS = 1.0
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.csv"
 VALIDATION = "validation.csv"
@@ -54,7 +59,8 @@ class State:
     """What a checkpoint holds, besides the recipe."""
 
     model: Model | Denoiser
-    averaged: AveragedModel
+    averaged: Model | Denoiser
+    """Exponential average of the weights."""
     optimizers: list[torch.optim.Optimizer]
     step: int = 0
     seconds: float = 0.0
@@ -100,8 +106,19 @@ def make_optimizers(model: nn.Module, training: Training) -> list[torch.optim.Op
     return optimizers
 
 
-def start(recipe: Recipe, crops: Crops, initial: Model | Denoiser | None) -> State:
+def start(
+    recipe: Recipe,
+    crops: Crops,
+    initial: Model | Denoiser | None,
+    earlier: Denoiser | None = None,
+) -> State:
     """Make a fresh state: from another model if given, else from principal components.
+
+    Args:
+        recipe: what to train.
+        crops: what principal components are those of.
+        initial: what to start from.
+        earlier: for a denoiser, that of another autoencoder; see `Denoiser.inherit`.
 
     Raises:
         ValueError: the recipe is for another kind of model than the one to start from.
@@ -111,7 +128,7 @@ def start(recipe: Recipe, crops: Crops, initial: Model | Denoiser | None) -> Sta
     if isinstance(model, Denoiser):
         if initial is None:
             raise ValueError("a denoiser starts from an autoencoder: name its bundle")
-        model.inherit(initial)
+        model.inherit(initial, earlier)
         return _state(model, recipe.training)
     if isinstance(initial, Denoiser):
         raise ValueError("the model to start from is a denoiser")
@@ -127,15 +144,13 @@ def _build(recipe: Recipe) -> Model | Denoiser:
 
 
 def _state(model: Model | Denoiser, training: Training) -> State:
-    average = get_ema_multi_avg_fn(training.ema_decay)
-    averaged = AveragedModel(model, multi_avg_fn=average)
+    averaged = copy.deepcopy(model).requires_grad_(False)
     return State(model, averaged, make_optimizers(model, training))
 
 
 def principal_components(crops: Crops, count: int) -> tuple[Tensor, Tensor]:
     """Return the leading components ``(count, 768)`` of 16x16 patches and their deviations."""
-    patches = torch.from_numpy(crops.patches(PCA_PATCHES, PATCH)).flatten(1)
-    patches = (patches - 0.5) / PIXEL_UNIT
+    patches = (crops.patches(PCA_PATCHES, PATCH).flatten(1) - 0.5) / PIXEL_UNIT
     values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
     leading = vectors[:, -count:].flip(1).T.contiguous()
     return leading, values[-count:].flip(0).clamp_min(0).sqrt()
@@ -181,14 +196,7 @@ def load(path: Path, training: Training | None = None) -> tuple[Recipe, State]:
 def averaged_model(path: Path) -> tuple[Recipe, Model | Denoiser, int, float]:
     """Return recipe, averaged weights, steps and seconds trained of a checkpoint, for export."""
     recipe, state = load(path)
-    return recipe, _averaged(state).eval(), state.step, state.seconds
-
-
-def _averaged(state: State) -> Model | Denoiser:
-    model = state.averaged.module
-    if not isinstance(model, Model | Denoiser):
-        raise TypeError("the checkpoint holds another kind of model")
-    return model
+    return recipe, state.averaged.eval(), state.step, state.seconds
 
 
 def trained_model(folder: Path, *, denoiser: bool = False) -> Model | Denoiser:
@@ -207,18 +215,30 @@ def trained_model(folder: Path, *, denoiser: bool = False) -> Model | Denoiser:
     return (read_denoiser(folder) if denoiser else None) or read_model(folder)
 
 
-def draw_levels(count: int, levels: tuple[float, float]) -> Tensor:
+def draw_levels(count: int, levels: tuple[float, float], generator: torch.Generator) -> Tensor:
     """Return levels ``(count,)``: one from each of `count` equal parts of the range, shuffled.
 
     The levels' losses and gradients differ far more than two images' do, so a batch in which all
     parts are there makes a gradient of less noise.
     """
     low, high = levels
-    return low + (torch.randperm(count) + torch.rand(count)) / count * (high - low)
+    at = {"generator": generator, "device": generator.device}
+    return low + (torch.randperm(count, **at) + torch.rand(count, **at)) / count * (high - low)
 
 
 class Trainer:
-    """One training run in a folder: checkpoint.pt, log.csv, validation.csv, curve.png."""
+    """One training run in a folder: checkpoint.pt, log.csv, validation.csv, curve.png.
+
+    Args:
+        recipe: what the run does.
+        state: where it is.
+        crops: what it sees.
+        validation: held-out images ``(n, 3, h, w)`` uint8.
+        folder: where checkpoint and logs go.
+        cpu: whether GPUs are left aside.
+        compiled: whether to compile the loss (`torch.compile`): minutes at the start, and faster
+            steps on a GPU.
+    """
 
     def __init__(
         self,
@@ -229,6 +249,7 @@ class Trainer:
         folder: Path,
         *,
         cpu: bool,
+        compiled: bool = False,
     ) -> None:
         self.recipe, self.state, self.crops, self.folder = recipe, state, crops, folder
         self.accelerator = Accelerator(cpu=cpu, mixed_precision="no")
@@ -242,6 +263,16 @@ class Trainer:
             if isinstance(state.model, Denoiser)
             else Autoencoding(state.model, validation)
         )
+        self._average = get_ema_multi_avg_fn(recipe.training.ema_decay)
+        self._loss = torch.compile(self._objective) if compiled else self._objective
+        self._compute: Callable[[Batch], dict[str, Tensor]] = self._optimise
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True
+            if self.accelerator.num_processes == 1:
+                self._compute = Captured(self._optimise)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="crops")
+        self._stream = torch.cuda.Stream() if self.device.type == "cuda" else None
+        self._ahead: tuple[int, Future[Batch]] | None = None
 
     def run(self) -> None:
         """Train to the recipe's last step, or until SIGINT or SIGTERM.
@@ -255,63 +286,113 @@ class Trainer:
         log = Log(self.folder / LOG)
         images = training.batch * self.accelerator.num_processes
         saved = time.monotonic()
+        noted = saved
         with self._progress() as progress, _stop_on_signal() as stop:
             task = progress.add_task("train", total=training.steps, completed=state.step, note="")
             while state.step < training.steps and not self._any(stop.is_set()):
                 began = time.monotonic()
                 log.add(self.step(), images)
                 state.seconds += time.monotonic() - began
-                progress.update(task, completed=state.step, note=log.note())
+                if time.monotonic() - noted > NOTE_SECONDS:
+                    noted = time.monotonic()
+                    progress.update(task, completed=state.step, note=log.note())
                 if not self.accelerator.is_main_process:
                     continue
                 if state.step % LOG_EVERY == 0:
+                    self._check(log)
                     log.write(state.step, training.rate_factor(state.step))
                 if state.step % training.validate_every == 0:
                     self.validate()
                 if time.monotonic() - saved > 60 * training.checkpoint_minutes:
-                    save(self.folder / CHECKPOINT, self.recipe, state)
+                    self._save(log)
                     saved = time.monotonic()
         if self.accelerator.is_main_process:
-            save(self.folder / CHECKPOINT, self.recipe, state)
+            self._save(log)
 
-    def step(self) -> dict[str, float]:
-        """Take one optimiser step; return its loss, what else it measured, the gradient's norm.
+    def _save(self, log: Log) -> None:
+        self._check(log)
+        save(self.folder / CHECKPOINT, self.recipe, self.state)
+
+    def _check(self, log: Log) -> None:
+        """See that all steps since the last row were sound, so that what is saved is.
 
         Raises:
-            FloatingPointError: the gradient is not finite; the weights are still those before.
+            FloatingPointError: one was not; the checkpoint is still that before.
+        """
+        norms = log.column("gradient_norm")
+        for step, norm in enumerate(norms, self.state.step - len(norms)):
+            if not math.isfinite(norm):
+                raise FloatingPointError(f"the gradient of step {step:,} is not finite")
+
+    def step(self) -> dict[str, Tensor]:
+        """Take one optimiser step; return its loss, what else it measured, the gradient's norm.
+
+        On a GPU this returns before they are computed.
         """
         training, state = self.recipe.training, self.state
-        rank = self.accelerator.process_index
-        x = self.crops.get(state.step, rank).to(self.device).float().div(255)
-        x = x.contiguous(memory_format=torch.channels_last)
-        seed = (training.seed * 1_000_003 + state.step) * 1_009 + rank
-        torch.manual_seed(seed)
-        anchor = draw_levels(len(x), training.levels).to(self.device)
-        factor = training.rate_factor(state.step)
+        batch = self._batch(state.step)
+        torch.manual_seed(self._seed(state.step))
+        _set_rates(state.optimizers, training.rate_factor(state.step))
+        measured = self._compute(batch)
+        state.step += 1
+        return measured
+
+    def _optimise(self, batch: Batch) -> dict[str, Tensor]:
+        training, state = self.recipe.training, self.state
         for optimizer in state.optimizers:
             optimizer.zero_grad(set_to_none=True)
-            for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * factor
-        objective, measured = self.task.objective(self._forward, x, anchor, seed)
+        objective, measured = self._loss(batch)
         self.accelerator.backward(objective)
-        norm = float(nn.utils.clip_grad_norm_(state.model.parameters(), training.clip_norm))
-        if not math.isfinite(norm):
-            raise FloatingPointError(f"the gradient of step {state.step:,} is not finite")
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), training.clip_norm)
         for optimizer in state.optimizers:
             optimizer.step()
-        state.averaged.update_parameters(state.model)
-        state.step += 1
-        return {"loss": float(objective.detach()), **measured, "gradient_norm": norm}
+        pairs = zip(state.averaged.parameters(), state.model.parameters(), strict=True)
+        averaged, current = zip(*((a, p) for a, p in pairs if p.requires_grad), strict=True)
+        self._average(averaged, current, None)
+        return {"loss": objective.detach(), **measured, "gradient_norm": norm}
+
+    def _objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.task.objective(self._forward, batch)
 
     def _forward(self, *inputs: Any) -> dict[str, Tensor]:
         bfloat16 = self.recipe.training.autocast == "bfloat16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16):
             return self.network(*inputs)
 
+    def _seed(self, step: int) -> int:
+        seed = self.recipe.training.seed * 1_000_003 + step
+        return seed * 1_009 + self.accelerator.process_index
+
+    def _batch(self, step: int) -> Batch:
+        """Return what a step takes, and have the next one prepared meanwhile."""
+        if self._ahead is None or self._ahead[0] != step:
+            self._ahead = (step, self._worker.submit(self._prepare, step))
+        batch = self._ahead[1].result()
+        if self._stream is not None:
+            for tensor in batch.values():
+                tensor.record_stream(torch.cuda.current_stream())
+        self._ahead = (step + 1, self._worker.submit(self._prepare, step + 1))
+        return batch
+
+    def _prepare(self, step: int) -> Batch:
+        with torch.cuda.stream(self._stream):
+            batch = self._drawn(step)
+        if self._stream is not None:
+            self._stream.synchronize()
+        return batch
+
+    @torch.no_grad()
+    def _drawn(self, step: int) -> Batch:
+        x = self.crops.get(step, self.accelerator.process_index).to(self.device).float().div(255)
+        x = x.contiguous(memory_format=torch.channels_last)
+        generator = torch.Generator(self.device).manual_seed(self._seed(step))
+        anchor = draw_levels(len(x), self.recipe.training.levels, generator)
+        return {"anchor": anchor, **self.task.prepare(x, generator)}
+
     @torch.no_grad()
     def validate(self) -> None:
         """Measure the averaged weights on held-out images; log and plot."""
-        rows = self.task.validate(_averaged(self.state))
+        rows = self.task.validate(self.state.averaged)
         fields = ("step", *self.task.validation_fields)
         path = self.folder / VALIDATION
         append_rows(path, fields, [[self.state.step, *row] for row in rows])
@@ -328,6 +409,16 @@ class Trainer:
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
         shown = self.accelerator.is_main_process
         return Progress(*columns, TimeRemainingColumn(), disable=not shown)
+
+
+def training_device(*, cpu: bool) -> torch.device:
+    """Return where images are held: on the GPU that trains, if one does.
+
+    Args:
+        cpu: whether GPUs are left aside.
+    """
+    device = Accelerator(cpu=cpu).device
+    return device if device.type == "cuda" else torch.device("cpu")
 
 
 def computes_bfloat16(*, cpu: bool) -> bool:
@@ -365,11 +456,27 @@ def _stop_on_signal() -> Iterator[threading.Event]:
 
 
 def _move_optimizers(optimizers: list[torch.optim.Optimizer], device: torch.device) -> None:
+    """Bring the state of optimisers to where weights are; on a GPU their steps can be recorded."""
+    on_gpu = device.type == "cuda"
     for optimizer in optimizers:
         for held in optimizer.state.values():
             for key, value in held.items():
-                if isinstance(value, Tensor) and value.dim():
+                if isinstance(value, Tensor):
                     held[key] = value.to(device)
+        for group in optimizer.param_groups:
+            group["lr"] = torch.zeros((), device=device) if on_gpu else 0.0
+            if "capturable" in group:
+                group["capturable"] = on_gpu
+
+
+def _set_rates(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            rate = group["base_lr"] * factor
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
 
 def validation_crops(sources: list[Path]) -> Tensor:

@@ -81,12 +81,12 @@ def test_a_sensors_noise_grows_with_the_light():
     dark, bright = (torch.full((64, 3, 32, 32), level) for level in (0.2, 0.8))
     variances: list[float] = []
     for x in (dark, bright):
-        gamma_free = _sensor(x, _Draw(x, generator(3)), (1e-3, 1e-3)).clamp(0, 1) ** 2.2
+        gamma_free = _sensor(x, _Draw(x, generator(3)), (1e-3, 1e-3), 0).clamp(0, 1) ** 2.2
         variances.append(float(gamma_free.var(dim=(2, 3)).mean()))
     assert variances[1] > 3 * variances[0]
-    assert float(_sensor(bright, _Draw(bright, generator()), (1e-6, 1e-6)).mean()) == pytest.approx(
-        0.8, abs=2e-3
-    )
+    assert float(
+        _sensor(bright, _Draw(bright, generator()), (1e-6, 1e-6), 0).mean()
+    ) == pytest.approx(0.8, abs=2e-3)
 
 
 def neighbours(noise: Tensor) -> float:

@@ -64,11 +64,15 @@ def test_training_denoises_and_leaves_the_autoencoder_as_it_is(bundle: Path, tmp
     task = run.task
     assert isinstance(task, Denoising)
     x = run.crops.get(0).float().div(255)
-    anchor = torch.tensor([10.0, 20.0, 40.0, 60.0])
+    batch = {
+        "anchor": torch.tensor([10.0, 20.0, 40.0, 60.0]),
+        **task.prepare(x, torch.Generator().manual_seed(1)),
+    }
 
     def measured() -> tuple[float, float]:
         with torch.no_grad():
-            loss, _ = task.objective(run.state.model, x, anchor, seed=1)
+            torch.manual_seed(1)
+            loss, _ = task.objective(run.state.model, batch)
         rows = {row[0]: row[1] for row in task.validate(run.state.model)}
         return float(loss), float(rows["noise 50"])
 

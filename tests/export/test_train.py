@@ -152,11 +152,11 @@ def test_rows_of_steps_taken_again_are_dropped(tmp_path: Path):
 
 
 def test_a_batch_has_levels_of_every_part_of_the_range():
-    torch.manual_seed(0)
-    levels = draw_levels(16, (10.0, 42.0))
+    generator = torch.Generator().manual_seed(0)
+    levels = draw_levels(16, (10.0, 42.0), generator)
     assert sorted(((levels - 10) // 2).tolist()) == list(range(16))
     assert levels.tolist() != sorted(levels.tolist())
-    assert draw_levels(4, (40.0, 40.0)).tolist() == [40.0] * 4
+    assert draw_levels(4, (40.0, 40.0), generator).tolist() == [40.0] * 4
 
 
 def test_the_schedule():
