@@ -49,7 +49,7 @@ class Degradations:
         shifted: share of JPEG files of which the image is a part: blocks begin anywhere.
     """
 
-    gaussian: float = 0.4
+    gaussian: float = 0.5
     sensor: float = 0.25
     smoothed: float = 0.4
     correlated: float = 0.15

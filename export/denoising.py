@@ -24,10 +24,8 @@ from export.objective import rate_distortion
 from export.task import Batch, Network
 from vaecodec.bundle import ANCHORS, PATCH
 
-CODED_SHARE = 0.5
+CODED_SHARE = 0.25
 """Share of a batch that goes through rounding and prior; the rest trains what needs no file."""
-CODED_WEIGHT = 2.0
-"""What the loss of files counts, those of the images that need none counting 1 each."""
 GREY_SHARE = 0.06
 """Share of a batch that is grey, its noise the same in all channels."""
 ERROR_FLOOR = 1.0
@@ -70,7 +68,7 @@ class Denoising:
         measured = rate_distortion(out, x[:coded], hard=False)
         cost = measured.bpp + self.arch.lmbda(anchor[:coded]) * measured.mse
         logs = [torch.log(error + ERROR_FLOOR).mean() for error in errors.values()]
-        total = sum(logs, CODED_WEIGHT * torch.log(cost).mean())
+        total = sum(logs, torch.log(cost).mean())
         means = {f"{name}_db": _psnr_db(error.detach()) for name, error in errors.items()}
         return total, means | {"bpp": measured.bpp.detach().mean()}
 

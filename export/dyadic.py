@@ -17,8 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.depthwise import TAPS, depthwise
-
 ACTIVATION_STEPS = 32
 """Steps per unit of an activation."""
 ACTIVATION_MAX = 1024
@@ -83,8 +81,8 @@ class DyadicConv(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, kernel: int = 1, *, groups: int = 1) -> None:
         super().__init__()
-        if kernel != 1 and not (kernel == TAPS and c_in == c_out == groups):
-            raise ValueError("an exact convolution is either 1x1 or depthwise, 3x3")
+        if kernel > 1 and not c_in == c_out == groups:
+            raise ValueError("an exact convolution is either 1x1 or depthwise")
         self.kernel, self.groups = kernel, groups
         fan_in = (c_in // groups) * kernel * kernel
         self.weight = nn.Parameter(torch.randn(c_out, fan_in) / math.sqrt(fan_in))
@@ -122,6 +120,7 @@ class DyadicConv(nn.Module):
         weight = self.weight + (k * scale - self.weight).detach()
         bias = self.bias * ACTIVATION_STEPS
         bias = bias + (k_bias * scale.squeeze(1) - bias).detach()
-        if self.kernel > 1:
-            return depthwise(x, weight, bias)
-        return functional.conv2d(x, weight[:, :, None, None], bias, groups=self.groups)
+        shape = (weight.shape[0], -1, self.kernel, self.kernel)
+        return functional.conv2d(
+            x, weight.view(shape), bias, padding=self.kernel // 2, groups=self.groups
+        )
