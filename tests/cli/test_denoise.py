@@ -136,21 +136,34 @@ def test_the_bench(tiny_bundle: Path, noisy: Path, tmp_path: Path):
     assert [(row["damage"], row["method"]) for row in report["means"]] == [
         (damage, method)
         for damage in damages
-        for method in ("damaged", "vaecodec", "vaecodec, without refinement")
+        for method in (
+            "damaged",
+            "vaecodec",
+            "vaecodec, without refinement",
+            "vaecodec, of 8 bits",
+        )
     ]
     of_damaged = {r["damage"]: r["psnr_db"] for r in report["means"] if r["method"] == "damaged"}
     for sigma in (20, 40):
         expected = 20 * np.log10(255 / sigma)
         assert of_damaged[f"noise {sigma}"] == pytest.approx(expected, abs=0.5)  # it is clipped
-    kinds = [(row["damage"], row["denoised"], row["quality"]) for row in report["files"]]
+    kinds = [(row["damage"], row["kind"], row["quality"]) for row in report["files"]]
     assert sorted(kinds) == sorted(
-        (d, denoised, q) for d in damages for denoised in (False, True) for q in (30, 70)
+        (damage, kind, quality)
+        for damage in damages
+        for kind in ("plain", "denoised", "original")
+        for quality in (30, 70)
     )
+    # What noise leaves alone is the same file, whatever the damage.
+    originals = {
+        (row["quality"], row["bpp"]) for row in report["files"] if row["kind"] == "original"
+    }
+    assert len(originals) == 2
     with Image.open(sheet_to) as sheet:
         assert sheet.size == (3 * 392 - 8, 296)  # noisy, ours, and the original
     table = done.stdout.decode().splitlines()
     assert "means over 1 images, noise of seed 0" in table[0]
-    assert len(table) == 3 + 9 + 2 + 12
+    assert len(table) == 3 + 12 + 2 + 18
 
 
 def test_other_denoisers_are_told_the_noise(

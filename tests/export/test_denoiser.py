@@ -11,12 +11,14 @@ import torch
 from support import SAMPLES, TINY_DENOISER, TINY_RECIPE
 from typer.testing import CliRunner
 
-from export.__main__ import app
+from export.__main__ import RECIPES, app
 from export.bundle import add_denoiser
 from export.bundle_weights import read_denoiser, read_model
 from export.data import Crops
+from export.degrade import in_8_bits
 from export.denoiser import Denoiser
 from export.denoising import Denoising
+from export.model import Model
 from export.recipe import DenoiserShape, Recipe
 from export.train import CHECKPOINT, Trainer, start, trained_model, validation_crops
 from export.verify import verify
@@ -88,6 +90,35 @@ def test_training_denoises_and_leaves_the_autoencoder_as_it_is(bundle: Path, tmp
     assert names >= {CHECKPOINT, "validation.csv", "log.csv", "curve.png"}
 
 
+def test_a_denoiser_is_adapted_to_another_autoencoder():
+    shape = DenoiserShape(**TINY_DENOISER)
+    torch.manual_seed(5)
+    earlier, vae = Denoiser(RECIPE.model, shape), Model(RECIPE.model)
+    adapted = Denoiser(RECIPE.model, shape)
+    adapted.inherit(vae, earlier)
+    for part, source in (
+        (adapted.vae, vae),
+        (adapted.analysis.g_a, vae.g_a),
+        (adapted.analysis.front, earlier.analysis.front),
+        (adapted.refine, earlier.refine),
+    ):
+        for name, value in part.state_dict().items():
+            assert torch.equal(value, source.state_dict()[name]), name
+    wider = Denoiser(RECIPE.model, replace(shape, front=(16, 8, 16)))
+    with pytest.raises(ValueError, match="another shape"):
+        adapted.inherit(vae, wider)
+
+
+def test_what_is_coded_in_training_has_8_bits(tiny_bundle: Path):
+    denoiser = Denoiser(RECIPE.model, DenoiserShape(**TINY_DENOISER))
+    task = Denoising(denoiser, torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    x = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    noisy = task.prepare(x, torch.Generator().manual_seed(3))["noisy"]
+    of_8_bits = [bool(torch.equal(image, in_8_bits(image))) for image in noisy]
+    assert all(of_8_bits[:2])
+    assert not all(of_8_bits[2:])
+
+
 def test_a_bundle_gives_back_the_weights_that_it_was_given(bundle: Path):
     denoiser = Denoiser(RECIPE.model, DenoiserShape(**TINY_DENOISER))
     denoiser.inherit(read_model(bundle))
@@ -146,6 +177,11 @@ def test_the_command_line_trains_resumes_and_exports(bundle: Path, tmp_path: Pat
 
     with pytest.raises(ValueError, match="starts from an autoencoder"):
         invoke(*common, "--cpu")
+    shutil.rmtree(run)
+    adapting = ("--init-from", str(bundle), "--denoiser-from", str(bundle))
+    with pytest.raises(ValueError, match="for training a denoiser"):
+        invoke(*common[:-1], str(RECIPES / "trial.toml"), "--cpu", *adapting)
+    invoke(*common, "--cpu", *adapting, "--steps", "12")
     shutil.rmtree(run)
     invoke(*common, "--cpu", "--init-from", str(bundle), "--steps", "12")
     invoke(*common, "--cpu")

@@ -2,7 +2,8 @@
 
 As the literature measures: normal noise of one deviation is added to images of 8 bits, and neither
 clipped nor rounded; what comes out is clipped. Files are made of images, so the noisy one is
-rounded for these. Or the images go through JPEG, as Pillow writes it by default.
+clipped and rounded for these, and restored once more from that, as what they can be compared with.
+Or the images go through JPEG, as Pillow writes it by default.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from vaecodec.raster import Raster
 from vaecodec.runtime import memory_errors
 
 OURS, UNREFINED, DAMAGED = "vaecodec", "vaecodec, without refinement", "damaged"
+OURS_OF_8_BITS = "vaecodec, of 8 bits"
 SEED = 0
 _CROP = CROP_HEIGHT, CROP_WIDTH
 _WARM = 64
@@ -96,7 +98,8 @@ def measure_denoising(
         paths: Images.
         damages: What is done to every image.
         methods: Other denoisers, which are told the deviation of noise, and get no other damage.
-        qualities: Of files that are made of every damaged image, as it is and denoised.
+        qualities: Of files that are made of every damaged image, as it is and denoised, and of the
+            image as it was.
         seed: Of the noise, which is the same at every deviation but for its strength.
         machine: What the report is to say of it.
         progress: Told of every image done.
@@ -125,6 +128,8 @@ def measure_denoising(
                     damaged = damage(clean, noise)
                     told = methods if damage.sigma else ()
                     of_image += _rows(codec, told, path.name, clean, damaged, damage)
+                    if qualities:
+                        of_image.append(_row_of_8_bits(codec, path.name, clean, damaged, damage))
                     its_files += _files(codec, path.name, clean, damaged, damage, qualities)
             rows += of_image
             files += its_files
@@ -231,14 +236,25 @@ def _rows(
     }
     runs |= {method.title: partial(method, damaged, damage.sigma / 255) for method in methods}
     rows = [DenoisedRow(name, damage.name, DAMAGED, *_judge(damaged, clean), None)]
-    megapixels = clean.shape[0] * clean.shape[1] / 1e6
-    for method, run in runs.items():
-        began = time.perf_counter()
-        restored = run()
-        seconds = time.perf_counter() - began
-        judged = _judge(restored, clean)
-        rows.append(DenoisedRow(name, damage.name, method, *judged, seconds / megapixels))
+    rows += [_timed_row(name, damage, method, run, clean) for method, run in runs.items()]
     return rows
+
+
+def _row_of_8_bits(
+    codec: Codec, name: str, clean: Colours, damaged: Colours, damage: Damage
+) -> DenoisedRow:
+    """Measure what is restored of the image that files are made of."""
+    pixels = np.divide(_in_8_bits(damaged), np.float32(255), dtype=np.float32)
+    return _timed_row(name, damage, OURS_OF_8_BITS, lambda: codec.denoise(pixels), clean)
+
+
+def _timed_row(
+    name: str, damage: Damage, method: str, run: Callable[[], Colours], clean: Colours
+) -> DenoisedRow:
+    began = time.perf_counter()
+    restored = run()
+    seconds = (time.perf_counter() - began) / (clean.shape[0] * clean.shape[1] / 1e6)
+    return DenoisedRow(name, damage.name, method, *_judge(restored, clean), seconds)
 
 
 def _files(
@@ -250,14 +266,15 @@ def _files(
     qualities: Iterable[float],
 ) -> list[FileRow]:
     pixels = _in_8_bits(damaged)
+    kinds = {"plain": pixels, "denoised": pixels, "original": _in_8_bits(clean)}
     rows: list[FileRow] = []
     for quality in qualities:
-        for denoised in (False, True):
-            data = codec.encode(pixels, quality=quality, denoise=denoised)
+        for kind, image in kinds.items():
+            data = codec.encode(image, quality=quality, denoise=kind == "denoised")
             opened = _colours(codec.decode_raster(data))
             rate = bpp(len(data), pixels.shape[1], pixels.shape[0])
             psnr = _psnr_db(opened, clean)
-            rows.append(FileRow(name, damage.name, denoised, quality, rate, psnr))
+            rows.append(FileRow(name, damage.name, kind, quality, rate, psnr))
     return rows
 
 
@@ -292,10 +309,10 @@ def _means(rows: list[DenoisedRow]) -> Iterable[DenoisedRow]:
 
 
 def _file_means(rows: list[FileRow]) -> Iterable[FileRow]:
-    groups = _grouped(rows, lambda row: (row.damage, row.denoised, row.quality))
-    for (damage, denoised, quality), members in groups:
+    groups = _grouped(rows, lambda row: (row.damage, row.kind, row.quality))
+    for (damage, kind, quality), members in groups:
         rate, psnr = fmean(row.bpp for row in members), fmean(row.psnr_db for row in members)
-        yield FileRow("", damage, denoised, quality, rate, psnr)
+        yield FileRow("", damage, kind, quality, rate, psnr)
 
 
 def _grouped(rows: list[Row], key: Callable[[Row], Key]) -> Iterable[tuple[Key, list[Row]]]:

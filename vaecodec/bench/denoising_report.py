@@ -30,12 +30,13 @@ class DenoisedRow:
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """A file of a damaged image, or the mean of several.
+    """A file, or the mean of several.
 
     Attributes:
         image: Its name; empty for a mean.
         damage: Its name.
-        denoised: Whether the file was made without the noise.
+        kind: What it was made of: "plain" is the damaged image as it is, "denoised" the same with
+            the noise taken out, "original" the image before it was damaged.
         quality: 0 to 100.
         bpp: Bits of the file per pixel.
         psnr_db: Of the opened file to the image before it was damaged.
@@ -43,7 +44,7 @@ class FileRow:
 
     image: str
     damage: str
-    denoised: bool
+    kind: str
     quality: float
     bpp: float
     psnr_db: float
@@ -103,7 +104,7 @@ def denoising_table(report: DenoisingReport) -> str:
     if report.files:
         lines += ["", f"{'damage':<{name}} {'file':<8} {'quality':>7} {'bpp':>8} {'psnr_db':>8}"]
         lines += [
-            f"{row.damage:<{name}} {'denoised' if row.denoised else 'plain':<8} {row.quality:7.1f} "
+            f"{row.damage:<{name}} {row.kind:<8} {row.quality:7.1f} "
             f"{row.bpp:8.4f} {row.psnr_db:8.3f}"
             for row in report.files
         ]
