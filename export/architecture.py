@@ -23,7 +23,7 @@ EXPONENT_MAX = 5
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of the networks and the range of the rates.
+    """Sizes of the networks and the range of the rates; by default those of `base`.
 
     Attributes:
         channels_8: channels of the blocks at 1/8 of the image's resolution.
@@ -44,10 +44,10 @@ class Architecture:
     channels_16: int = 256
     blocks_8: int = 3
     blocks_16: int = 3
-    latent: int = 320
-    hyper: int = 96
-    prior: int = 192
-    context_blocks: int = 1
+    latent: int = 384
+    hyper: int = 64
+    prior: int = 128
+    context_blocks: int = 2
     knots: int = 10
     lmbda_min: float = 0.0005
     lmbda_max: float = 1.0

@@ -15,6 +15,7 @@ TINY_RECIPE = {
         "latent": 32,
         "hyper": 16,
         "prior": 16,
+        "context_blocks": 1,
     },
     "training": {
         "steps": 20,

@@ -13,6 +13,7 @@ or TypeError. Nothing heavy is imported before it is used.
 from __future__ import annotations
 
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from vaecodec.errors import (
@@ -58,6 +59,9 @@ __all__ = [
 ]
 
 
+_OPENING = Lock()
+
+
 def encode(image: Image.Image | Samples, *, quality: float = DEFAULT_QUALITY) -> bytes:
     """Compress an image with the bundle `base`; see `Codec.encode`."""
     from vaecodec.bundle import find_bundle
@@ -87,8 +91,17 @@ def register_vaec_opener() -> None:
     register()
 
 
-@lru_cache(maxsize=2)
 def _codec(folder: Path) -> Codec:
+    """Return the codec of a bundle that all of this process share.
+
+    One thread at a time, as each that finds none would make its own.
+    """
+    with _OPENING:
+        return _opened(folder)
+
+
+@lru_cache(maxsize=2)
+def _opened(folder: Path) -> Codec:
     from vaecodec.codec import Codec
 
     return Codec(folder)

@@ -89,7 +89,7 @@ def forecast(table: tuple[tuple[float, ...], ...], raster: Raster) -> NDArray[np
     return rising + np.linspace(0, 0.1, len(rising))  # nowhere level: it is read both ways
 
 
-def payload_bits(z_bits: float, first_bits: float, pixels: int) -> float:
+def expected_bits(z_bits: float, first_bits: float, pixels: int) -> float:
     """Return what the latents of a segment are going to take.
 
     Args:

@@ -30,21 +30,17 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import astuple
-from threading import Lock
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, cast
 
 from PIL import Image, ImageFile
 
 from vaecodec import _codec  # pyright: ignore[reportPrivateUsage]
-from vaecodec.bundle import PREVIEW_SCALE, Bundle, find_bundle, find_by_id
+from vaecodec.bundle import PREVIEW_SCALE, find_bundle, find_by_id
 from vaecodec.container import HEADER_BYTES, MAGIC, Mode, read_header, unpack
 from vaecodec.errors import FormatError, ImageError, LimitError
 from vaecodec.limits import DEFAULT_LIMITS
 from vaecodec.metadata import attach, from_chunks, read_metadata
 from vaecodec.rate import DEFAULT_QUALITY
-
-if TYPE_CHECKING:
-    from vaecodec.codec import Codec
 
 _FORMAT = "VAEC"
 _MODES = {
@@ -56,7 +52,6 @@ _MODES = {
 }
 _METADATA = ("icc_profile", "exif", "xmp", "dpi")  # in the order of `Metadata`
 _BLOCK_BYTES = 2**20
-_OPENING = Lock()
 
 
 class UnreadableFileError(FormatError, OSError):
@@ -171,27 +166,18 @@ def _pillow_errors() -> Generator[None]:
         raise OversizedFileError(error.what, error.value, error.limit) from error
 
 
-def _shared(bundle: Bundle) -> Codec:
-    """Return the package's shared codec of a bundle.
-
-    One thread at a time, as each that finds none would make its own.
-    """
-    with _OPENING:
-        return _codec(bundle.path)
-
-
 def _decoded(data: bytes, scale: int) -> Image.Image:
     bundle = find_by_id(read_header(data).model_id)
     if scale == 1:
-        return _shared(bundle).decode_raster(data).to_pillow()
-    return _shared(bundle).preview(data).to_pillow()
+        return _codec(bundle.path).decode_raster(data).to_pillow()
+    return _codec(bundle.path).preview(data).to_pillow()
 
 
 def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     options: dict[str, Any] = cast("Any", im).encoderinfo
     quality = options.get("quality")
     image = _as_written(im, {name: options[name] for name in _METADATA if name in options})
-    codec = _shared(find_bundle(options.get("bundle") or "base"))
+    codec = _codec(find_bundle(options.get("bundle") or "base").path)
     fp.write(
         codec.encode(
             image,

@@ -30,8 +30,8 @@ from vaecodec.forecast import (
     LOG_BYTES_PER_PIXEL,
     PSNR_DB,
     QUALITIES,
+    expected_bits,
     forecast,
-    payload_bits,
 )
 from vaecodec.metrics import fidelity_db
 from vaecodec.raster import Raster, Samples, as_raster
@@ -328,7 +328,7 @@ class _Coding:
         bits = self.codec.begin_bits(self._frame, level, self._analysed, self.trace)
         grid = latent_box(self.raster.width, self.raster.height)
         self._segment_bytes = {
-            number: payload_bits(*bits[number], segment.scaled(PATCH).area) / 8
+            number: expected_bits(*bits[number], segment.scaled(PATCH).area) / 8
             for number, segment in segments(grid, grid)
         }
         return self.fixed_bytes + sum(self._segment_bytes.values())

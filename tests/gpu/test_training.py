@@ -6,13 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from accelerate.state import AcceleratorState
 from support import SAMPLES, TINY_RECIPE
 
-from export.data import Crops
-from export.recipe import Recipe
-from export.train import CHECKPOINT, Trainer, load, start, validation_crops
+torch = pytest.importorskip("torch")
+pytest.importorskip("accelerate")
+
+from accelerate.state import AcceleratorState  # noqa: E402
+
+from export.data import Crops  # noqa: E402
+from export.recipe import Recipe  # noqa: E402
+from export.train import CHECKPOINT, Trainer, load, start, validation_crops  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU for PyTorch")
 

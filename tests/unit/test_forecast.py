@@ -21,8 +21,8 @@ from vaecodec.forecast import (
     PSNR_DB,
     QUALITIES,
     busyness,
+    expected_bits,
     forecast,
-    payload_bits,
 )
 from vaecodec.metrics import fidelity_db
 from vaecodec.raster import Raster, as_raster
@@ -63,7 +63,7 @@ def test_the_first_pass_tells_what_all_will_take(quality: float):
     payloads = unpack(codec.fill(frame, level, analysed, trace)).latents
     grid = latent_box(raster.width, raster.height)
     expected = (
-        payload_bits(*begun[number], PATCH**2 * segment.area)
+        expected_bits(*begun[number], PATCH**2 * segment.area)
         for number, segment in segments(grid, grid)
     )
     assert len(payloads) > 1

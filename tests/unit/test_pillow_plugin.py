@@ -75,9 +75,9 @@ def _one_thread_per_network() -> Iterator[None]:
     """Spare a busy machine: these images are small."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vaecodec.codec, "Codec", partial(Codec, threads=1))
-        vaecodec._codec.cache_clear()
+        vaecodec._opened.cache_clear()
         yield
-    vaecodec._codec.cache_clear()
+    vaecodec._opened.cache_clear()
 
 
 def photograph(mode: str = "RGB", size: tuple[int, int] = SIZE, left: int = 400) -> Image.Image:
@@ -711,7 +711,7 @@ def test_many_threads_share_one_codec_and_get_the_right_pixels(monkeypatch: pyte
 
     count, barrier = 8, threading.Barrier(8)
     monkeypatch.setattr(vaecodec.transforms, "Network", counted)
-    vaecodec._codec.cache_clear()
+    vaecodec._opened.cache_clear()
 
     def work(number: int) -> bool:
         barrier.wait()

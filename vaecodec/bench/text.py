@@ -109,9 +109,10 @@ def speed_table(speed: Speed) -> Iterable[str]:
 
     if speed.throughput:
         whole = speed.throughput
+        threads = "1 thread" if whole.threads == 1 else f"{whole.threads} threads"
         yield (
             f"{whole.width:>5}x{whole.height:<5} {whole.processes} at a time, each in a process of "
-            f"{whole.threads} threads: {whole.encode:.2f} MP/s encoded, {whole.decode:.2f} decoded"
+            f"{threads}: {whole.encode:.2f} MP/s encoded, {whole.decode:.2f} decoded"
         )
 
 
