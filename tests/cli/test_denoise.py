@@ -128,9 +128,11 @@ def test_the_bench(tiny_bundle: Path, noisy: Path, tmp_path: Path):
     arguments = ("--denoise", "--sigmas", "20 40", "--jpegs", "20", "--qualities", "30 70")
     report_to, sheet_to = tmp_path / "report.json", tmp_path / "sheet.webp"
     written = ("--json", report_to, "--sheet", sheet_to)
-    done = run("bench", tmp_path, *arguments, "--bundle", tiny_bundle, *written)
+    done = run("bench", tmp_path, *arguments, "--bundle", tiny_bundle, *written, "-v")
     assert done.returncode == 0, done.stderr.decode()
     assert "skipped broken.png" in done.stderr.decode()
+    assert "2/2 noisy.png\n  noise 20 damaged " in done.stderr.decode()
+    assert "  JPEG 20 original    70.0 " in done.stderr.decode()
     report = json.loads(report_to.read_text())
     damages = ("noise 20", "noise 40", "JPEG 20")
     assert [(row["damage"], row["method"]) for row in report["means"]] == [

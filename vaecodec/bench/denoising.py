@@ -43,8 +43,8 @@ _CROP = CROP_HEIGHT, CROP_WIDTH
 _WARM = 64
 """Pixels a side of what every method denoises once before it is timed."""
 
-Progress = Callable[[int, int, str], None]
-"""Called with the images done, the images in all, and the name of the last."""
+Progress = Callable[[int, int, str, Sequence[DenoisedRow | FileRow]], None]
+"""Called with the images done, the images in all, the name of the last and what it measures."""
 Notice = Callable[[Skipped], None]
 Row = TypeVar("Row")
 Key = TypeVar("Key")
@@ -134,11 +134,12 @@ def measure_denoising(
             rows += of_image
             files += its_files
         except (ImageError, LimitError, InsufficientMemoryError) as error:
+            of_image, its_files = [], []
             skipped.append(Skipped(path.name, str(error)))
             if notice:
                 notice(skipped[-1])
         if progress:
-            progress(index + 1, len(paths), path.name)
+            progress(index + 1, len(paths), path.name, (*of_image, *its_files))
     if not rows:
         raise ImageError("no image of the folder can be used")
     return DenoisingReport(

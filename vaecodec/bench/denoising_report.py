@@ -95,17 +95,28 @@ def denoising_table(report: DenoisingReport) -> str:
         *(f"{info.title} ({info.library}): {info.settings}" for info in report.methods),
         f"{'damage':<{name}} {'method':<{width}} {'psnr_db':>8} {'ssim':>7} {'s_per_MP':>9}",
     ]
-    for row in report.means:
-        seconds = row.seconds_per_megapixel
-        lines.append(
-            f"{row.damage:<{name}} {row.method:<{width}} {row.psnr_db:8.3f} {row.ssim:7.4f} "
-            f"{'-' if seconds is None else f'{seconds:.2f}':>9}"
-        )
+    lines += [row_text(row, name, width) for row in report.means]
     if report.files:
         lines += ["", f"{'damage':<{name}} {'file':<8} {'quality':>7} {'bpp':>8} {'psnr_db':>8}"]
-        lines += [
-            f"{row.damage:<{name}} {row.kind:<8} {row.quality:7.1f} "
-            f"{row.bpp:8.4f} {row.psnr_db:8.3f}"
-            for row in report.files
-        ]
+        lines += [row_text(row, name, width) for row in report.files]
     return "\n".join(lines)
+
+
+def row_text(row: DenoisedRow | FileRow, name: int, width: int) -> str:
+    """Return one row as a line.
+
+    Args:
+        row: what it tells.
+        name: columns for the name of the damage.
+        width: columns for the name of the method.
+    """
+    if isinstance(row, FileRow):
+        return (
+            f"{row.damage:<{name}} {row.kind:<8} {row.quality:7.1f} {row.bpp:8.4f} "
+            f"{row.psnr_db:8.3f}"
+        )
+    seconds = row.seconds_per_megapixel
+    return (
+        f"{row.damage:<{name}} {row.method:<{width}} {row.psnr_db:8.3f} {row.ssim:7.4f} "
+        f"{'-' if seconds is None else f'{seconds:.2f}':>9}"
+    )

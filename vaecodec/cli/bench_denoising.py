@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from vaecodec.bench import Skipped
     from vaecodec.bench.denoising import Damage
     from vaecodec.bench.denoising_peers import Method
+    from vaecodec.bench.denoising_report import DenoisedRow, FileRow
 
 
 def bench_denoising(
@@ -42,13 +44,13 @@ def bench_denoising(
         bundle: What denoises.
         device: Where.
         force: Whether the report may replace a file.
-        verbose: How often `-v` was given.
+        verbose: How often `-v` was given; once shows what every image measures.
         quiet: Whether progress is kept back.
     """
     from dataclasses import asdict
 
     from vaecodec.bench.denoising import DEFAULT_DAMAGES, measure_denoising, side_by_side
-    from vaecodec.bench.denoising_report import denoising_table
+    from vaecodec.bench.denoising_report import denoising_table, row_text
     from vaecodec.bench.folder import find_images
     from vaecodec.bench.method import describe_machine
     from vaecodec.bench.sheet import picture
@@ -60,6 +62,13 @@ def bench_denoising(
     codec = Codec(bundle, device)
     tell_setup(codec.bundle, device, verbose)
     damages = damages or list(DEFAULT_DAMAGES)
+
+    def progress(done: int, total: int, name: str, rows: Sequence[DenoisedRow | FileRow]) -> None:
+        if verbose or not quiet:
+            note(f"{done}/{total} {name}")
+        if verbose and rows:
+            note("\n".join(f"  {row_text(row, 0, 0)}" for row in rows))
+
     report = measure_denoising(
         codec,
         paths,
@@ -67,7 +76,7 @@ def bench_denoising(
         methods=methods,
         qualities=qualities,
         machine=describe_machine(device),
-        progress=None if quiet else lambda done, total, name: note(f"{done}/{total} {name}"),
+        progress=progress,
         notice=tell_skipped,
     )
     if outputs.sheet is not None:
