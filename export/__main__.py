@@ -81,8 +81,8 @@ def train(
     held_out = trainer.validation_crops(validation or data)
     checkpoint = run / trainer.CHECKPOINT
     if checkpoint.exists():
-        if init_from is not None:
-            raise ValueError(f"{run} is a run already: --init-from begins a new one")
+        if init_from is not None or denoiser_from is not None:
+            raise ValueError(f"{run} is a run already: --init-from and --denoiser-from begin one")
         trained, state = trainer.load(checkpoint, training)
         if chosen.denoiser:
             chosen = replace(chosen, model=trained.model)

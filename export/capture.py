@@ -21,7 +21,8 @@ class Captured:
 
     Args:
         function: always given tensors of the same shapes; it must not wait for the device. What it
-            changes (weights, the state of optimisers), it changes in place.
+            changes (weights, the state of optimisers), it changes in place. No other thread may
+            use the device in the call that records it, the one after `WARM_UP`.
     """
 
     def __init__(self, function: Callable[[Tensors], Tensors]) -> None:
@@ -58,8 +59,7 @@ class Captured:
     def _record(self, inputs: Tensors) -> None:
         self._inputs = {name: value.clone() for name, value in inputs.items()}
         torch.cuda.synchronize()
-        # Only this thread is held to what can be recorded: another prepares the next batch.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self._graph):
             self._outputs = self._function(self._inputs)
 
     def _stay_near(self) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import tarfile
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -34,36 +31,16 @@ def read_images(sources: Iterable[Path], smallest: int) -> Iterator[Pixels]:
     Raises:
         FileNotFoundError: a source does not exist.
     """
-    count = os.cpu_count() or 1
-    waiting: deque[Future[Pixels | None]] = deque()
-    with ThreadPoolExecutor(count, thread_name_prefix="decode") as workers:
-        for data in _all_members(sources):
-            waiting.append(workers.submit(_decode, data, smallest))
-            if len(waiting) > 2 * count:
-                yield from _found(waiting)
-        while waiting:
-            yield from _found(waiting)
-
-
-def _found(waiting: deque[Future[Pixels | None]]) -> Iterator[Pixels]:
-    pixels = waiting.popleft().result()
-    if pixels is not None:
-        yield pixels
-
-
-def _decode(data: bytes, smallest: int) -> Pixels | None:
-    try:
-        pixels = read_image(data).rgb()
-    except VaecodecError:
-        return None
-    return pixels if min(pixels.shape[:2]) >= smallest else None
-
-
-def _all_members(sources: Iterable[Path]) -> Iterator[bytes]:
     for source in sources:
         if not source.exists():
             raise FileNotFoundError(f"no training data at {source}")
-        yield from _members(source)
+        for data in _members(source):
+            try:
+                pixels = read_image(data).rgb()
+            except VaecodecError:
+                continue
+            if min(pixels.shape[:2]) >= smallest:
+                yield pixels
 
 
 def _members(source: Path) -> Iterator[bytes]:

@@ -1,6 +1,6 @@
 """Training: warm-up, stable, decay; exact resumption; averaged weights.
 
-Everything random in step s is drawn from generators seeded by (seed, s), so a run that was
+Everything random in step s is drawn from generators seeded by (seed, s), so on a CPU a run that was
 interrupted continues to the same weights as one that was not. The next batch is made while a step
 is computed; on a GPU, where images and crops stay, a step is one recorded graph.
 """
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -175,14 +176,21 @@ def save(path: Path, recipe: Recipe, state: State) -> None:
 
 
 def load(path: Path, training: Training | None = None) -> tuple[Recipe, State]:
-    """Read a checkpoint; `training` replaces the schedule that it was made with."""
+    """Read a checkpoint; `training` replaces the schedule that it was made with.
+
+    Raises:
+        ValueError: another version of the trainer wrote it.
+    """
     content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     recipe = Recipe.from_dict(content["recipe"])
     if training is not None:
         recipe = replace(recipe, training=training)
     state = _state(_build(recipe), recipe.training)
-    state.model.load_state_dict(content["model"])
-    state.averaged.load_state_dict(content["averaged"])
+    try:
+        state.model.load_state_dict(content["model"])
+        state.averaged.load_state_dict(content["averaged"])
+    except RuntimeError as error:
+        raise ValueError(f"another version of the trainer wrote {path}") from error
     for optimizer, saved in zip(state.optimizers, content["optimizers"], strict=True):
         keys = ("base_lr", "weight_decay")
         fresh = [{key: group[key] for key in keys} for group in optimizer.param_groups]
@@ -270,8 +278,10 @@ class Trainer:
             torch.backends.cudnn.benchmark = True
             if self.accelerator.num_processes == 1:
                 self._compute = Captured(self._optimise)
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="crops")
-        self._stream = torch.cuda.Stream() if self.device.type == "cuda" else None
+        on_gpu = self.device.type == "cuda"
+        self._stream = torch.cuda.Stream() if on_gpu else None
+        chosen = partial(torch.cuda.set_device, self.device) if on_gpu else None
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="crops", initializer=chosen)
         self._ahead: tuple[int, Future[Batch]] | None = None
 
     def run(self) -> None:
@@ -291,17 +301,19 @@ class Trainer:
             task = progress.add_task("train", total=training.steps, completed=state.step, note="")
             while state.step < training.steps and not self._any(stop.is_set()):
                 began = time.monotonic()
-                log.add(self.step(), images)
-                state.seconds += time.monotonic() - began
-                if time.monotonic() - noted > NOTE_SECONDS:
-                    noted = time.monotonic()
-                    progress.update(task, completed=state.step, note=log.note())
+                measured = self.step()
                 if not self.accelerator.is_main_process:
                     continue
+                log.add(measured, images)
+                if began - noted > NOTE_SECONDS:
+                    noted = began
+                    progress.update(task, completed=state.step, note=log.note())
                 if state.step % LOG_EVERY == 0:
                     self._check(log)
                     log.write(state.step, training.rate_factor(state.step))
+                state.seconds += time.monotonic() - began
                 if state.step % training.validate_every == 0:
+                    self._check(log)
                     self.validate()
                 if time.monotonic() - saved > 60 * training.checkpoint_minutes:
                     self._save(log)
@@ -333,7 +345,11 @@ class Trainer:
         batch = self._batch(state.step)
         torch.manual_seed(self._seed(state.step))
         _set_rates(state.optimizers, training.rate_factor(state.step))
+        if self._stream is None:
+            self._prepare_ahead(state.step + 1)
         measured = self._compute(batch)
+        if self._stream is not None:  # computing yet, and free of others while it is recorded
+            self._prepare_ahead(state.step + 1)
         state.step += 1
         return measured
 
@@ -364,15 +380,19 @@ class Trainer:
         return seed * 1_009 + self.accelerator.process_index
 
     def _batch(self, step: int) -> Batch:
-        """Return what a step takes, and have the next one prepared meanwhile."""
-        if self._ahead is None or self._ahead[0] != step:
-            self._ahead = (step, self._worker.submit(self._prepare, step))
-        batch = self._ahead[1].result()
+        """Return what a step takes."""
+        ahead = self._ahead
+        if ahead is None or ahead[0] != step:
+            ahead = self._prepare_ahead(step)
+        batch = ahead[1].result()
         if self._stream is not None:
             for tensor in batch.values():
                 tensor.record_stream(torch.cuda.current_stream())
-        self._ahead = (step + 1, self._worker.submit(self._prepare, step + 1))
         return batch
+
+    def _prepare_ahead(self, step: int) -> tuple[int, Future[Batch]]:
+        self._ahead = (step, self._worker.submit(self._prepare, step))
+        return self._ahead
 
     def _prepare(self, step: int) -> Batch:
         with torch.cuda.stream(self._stream):
@@ -461,7 +481,7 @@ def _move_optimizers(optimizers: list[torch.optim.Optimizer], device: torch.devi
     for optimizer in optimizers:
         for held in optimizer.state.values():
             for key, value in held.items():
-                if isinstance(value, Tensor):
+                if isinstance(value, Tensor) and (value.dim() or on_gpu):
                     held[key] = value.to(device)
         for group in optimizer.param_groups:
             group["lr"] = torch.zeros((), device=device) if on_gpu else 0.0

@@ -244,14 +244,6 @@ def test_images_come_from_folders_and_packs(tmp_path: Path):
         Crops([tmp_path], 128, 1, seed=0)
 
 
-def test_images_keep_their_order(tmp_path: Path):
-    """However many are decoded at a time."""
-    for index in range(40):
-        size = 512 if index % 7 == 0 else 8
-        Image.new("RGB", (size, size), (index, 0, 0)).save(tmp_path / f"{index:02}.png")
-    assert [image[0, 0, 0] for image in read_images([tmp_path], smallest=8)] == list(range(40))
-
-
 def test_batches_depend_on_the_step_alone(crops: Crops):
     other = Crops([PHOTOGRAPH], 64, 2, seed=0)
     assert torch.equal(crops.get(5), other.get(5))
