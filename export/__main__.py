@@ -63,6 +63,7 @@ def train(
     from export.data import Crops
     from export.denoiser import Denoiser
     from export.recipe import Recipe
+    from export.state import CHECKPOINT, load, start, trained_model
 
     torch.set_flush_denormal(True)
     chosen = Recipe.read(recipe)
@@ -79,11 +80,11 @@ def train(
     if validation is None:
         typer.echo("no --validation: validating on training images, which flatters", err=True)
     held_out = trainer.validation_crops(validation or data)
-    checkpoint = run / trainer.CHECKPOINT
+    checkpoint = run / CHECKPOINT
     if checkpoint.exists():
         if init_from is not None or denoiser_from is not None:
             raise ValueError(f"{run} is a run already: --init-from and --denoiser-from begin one")
-        trained, state = trainer.load(checkpoint, training)
+        trained, state = load(checkpoint, training)
         if chosen.denoiser:
             chosen = replace(chosen, model=trained.model)
         if (trained.model, trained.denoiser) != (chosen.model, chosen.denoiser):
@@ -91,13 +92,13 @@ def train(
         typer.echo(f"resuming {run} at step {state.step:,}")
     else:
         is_denoiser = chosen.denoiser is not None
-        initial = trainer.trained_model(init_from, denoiser=is_denoiser) if init_from else None
+        initial = trained_model(init_from, denoiser=is_denoiser) if init_from else None
         if is_denoiser and initial:
             chosen = replace(chosen, model=initial.arch)
-        earlier = trainer.trained_model(denoiser_from, denoiser=True) if denoiser_from else None
+        earlier = trained_model(denoiser_from, denoiser=True) if denoiser_from else None
         if earlier is not None and not (is_denoiser and isinstance(earlier, Denoiser)):
-            raise ValueError("--denoiser-from is for training a denoiser, and names another")
-        state = trainer.start(chosen, crops, initial, earlier)
+            raise ValueError("--denoiser-from names a denoiser, for a recipe of one")
+        state = start(chosen, crops, initial, earlier)
     trainer.Trainer(chosen, state, crops, held_out, run, cpu=cpu, compiled=compiled).run()
 
 
@@ -115,7 +116,7 @@ def export_onnx(
     """Write a checkpoint's averaged weights as a bundle, or a denoiser's into one that is there."""
     from export.bundle import add_denoiser, write_bundle
     from export.denoiser import Denoiser
-    from export.train import CHECKPOINT, averaged_model
+    from export.state import CHECKPOINT, averaged_model
 
     path = checkpoint / CHECKPOINT if checkpoint.is_dir() else checkpoint
     recipe, model, steps, seconds = averaged_model(path)
@@ -177,7 +178,7 @@ def curve(
     """
     from export.measure import measure, photographs
     from export.model import Model
-    from export.train import trained_model
+    from export.state import trained_model
     from vaecodec.bundle import ANCHORS
     from vaecodec.curves import choose_curves, compare, load_curves
 
@@ -209,7 +210,7 @@ def parts(
     from export.denoiser import Denoiser
     from export.denoising import measure_parts
     from export.measure import photographs
-    from export.train import trained_model
+    from export.state import trained_model
 
     model = trained_model(run, denoiser=True)
     if not isinstance(model, Denoiser):

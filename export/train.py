@@ -7,16 +7,13 @@ is computed; on a GPU, where images and crops stay, a step is one recorded graph
 
 from __future__ import annotations
 
-import copy
 import math
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -28,199 +25,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from export.architecture import PIXEL_UNIT
 from export.autoencoding import Autoencoding
-from export.bundle_weights import read_denoiser, read_model
 from export.capture import Captured
 from export.data import Crops, read_images
 from export.denoiser import Denoiser
 from export.denoising import Denoising
-from export.dyadic import DyadicConv
-from export.inherit import inherit
 from export.log import Log, append_rows, drop_rows_after
-from export.model import Model
-from export.muon import Muon
-from export.networks import Conv, Modulation
-from export.recipe import Recipe, Training
+from export.optimizers import move_optimizers, set_rates
+from export.recipe import Recipe
+from export.state import CHECKPOINT, State, save
 from export.task import Batch, Task
-from vaecodec.bundle import PATCH
 
-PCA_PATCHES = 30_000
 VALIDATION_IMAGES = 16
 VALIDATION_CROP = 256
 LOG_EVERY = 50
 NOTE_SECONDS = 1.0
-CHECKPOINT = "checkpoint.pt"
 LOG = "log.csv"
 VALIDATION = "validation.csv"
-
-
-@dataclass
-class State:
-    """What a checkpoint holds, besides the recipe."""
-
-    model: Model | Denoiser
-    averaged: Model | Denoiser
-    """Exponential average of the weights."""
-    optimizers: list[torch.optim.Optimizer]
-    step: int = 0
-    seconds: float = 0.0
-    """Time trained so far, in all sessions."""
-
-
-def make_optimizers(model: nn.Module, training: Training) -> list[torch.optim.Optimizer]:
-    """Give the inner dense convolutions to Muon, if so wanted, and everything else to AdamW.
-
-    Stems and heads are not inner, those of the context passes included.
-    """
-    inner: list[nn.Parameter] = []
-    rates: dict[str, list[nn.Parameter]] = {"adam": [], "linear": [], "table": []}
-    for name, module in model.named_modules():
-        dense = isinstance(module, Conv) or (isinstance(module, DyadicConv) and module.groups == 1)
-        edge = name.rpartition(".")[2] in ("stem", "head")
-        for parameter_name, parameter in module.named_parameters(recurse=False):
-            if not parameter.requires_grad:
-                continue
-            if dense and not edge and parameter_name == "weight":
-                inner.append(parameter)
-            elif module is model or isinstance(module, Modulation):
-                rates["table"].append(parameter)
-            else:
-                rates["linear" if parameter_name == "linear" else "adam"].append(parameter)
-    groups = [
-        {"params": rates["adam"], "lr": training.adam_rate},
-        {"params": rates["linear"], "lr": training.linear_rate},
-        {"params": rates["table"], "lr": training.table_rate},
-    ]
-    decay = training.weight_decay
-    precision = torch.bfloat16 if training.autocast == "bfloat16" else torch.float32
-    optimizers: list[torch.optim.Optimizer] = []
-    if training.inner_optimizer == "muon":
-        muon = Muon(inner, lr=training.muon_rate, weight_decay=decay, precision=precision)
-        optimizers.append(muon)
-    else:
-        groups.append({"params": inner, "lr": training.muon_rate})
-    optimizers.append(torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=decay))
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["base_lr"] = group["lr"]
-    return optimizers
-
-
-def start(
-    recipe: Recipe,
-    crops: Crops,
-    initial: Model | Denoiser | None,
-    earlier: Denoiser | None = None,
-) -> State:
-    """Make a fresh state: from another model if given, else from principal components.
-
-    Args:
-        recipe: what to train.
-        crops: what principal components are those of.
-        initial: what to start from.
-        earlier: for a denoiser, that of another autoencoder; see `Denoiser.inherit`.
-
-    Raises:
-        ValueError: the recipe is for another kind of model than the one to start from.
-    """
-    torch.manual_seed(recipe.training.seed)
-    model = _build(recipe)
-    if isinstance(model, Denoiser):
-        if initial is None:
-            raise ValueError("a denoiser starts from an autoencoder: name its bundle")
-        model.inherit(initial, earlier)
-        return _state(model, recipe.training)
-    if isinstance(initial, Denoiser):
-        raise ValueError("the model to start from is a denoiser")
-    if initial is None or initial.arch.latent < model.arch.latent:
-        model.start_linear(*principal_components(crops, recipe.model.latent))
-    if initial is not None:
-        inherit(model, initial)
-    return _state(model, recipe.training)
-
-
-def _build(recipe: Recipe) -> Model | Denoiser:
-    return Denoiser(recipe.model, recipe.denoiser) if recipe.denoiser else Model(recipe.model)
-
-
-def _state(model: Model | Denoiser, training: Training) -> State:
-    averaged = copy.deepcopy(model).requires_grad_(False)
-    return State(model, averaged, make_optimizers(model, training))
-
-
-def principal_components(crops: Crops, count: int) -> tuple[Tensor, Tensor]:
-    """Return the leading components ``(count, 768)`` of 16x16 patches and their deviations."""
-    patches = (crops.patches(PCA_PATCHES, PATCH).flatten(1) - 0.5) / PIXEL_UNIT
-    values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
-    leading = vectors[:, -count:].flip(1).T.contiguous()
-    return leading, values[-count:].flip(0).clamp_min(0).sqrt()
-
-
-def save(path: Path, recipe: Recipe, state: State) -> None:
-    """Write a checkpoint; the old one stays whole until the new one is."""
-    content = {
-        "recipe": recipe.to_dict(),
-        "model": state.model.state_dict(),
-        "averaged": state.averaged.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
-        "step": state.step,
-        "seconds": state.seconds,
-    }
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def load(path: Path, training: Training | None = None) -> tuple[Recipe, State]:
-    """Read a checkpoint; `training` replaces the schedule that it was made with.
-
-    Raises:
-        ValueError: another version of the trainer wrote it.
-    """
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    recipe = Recipe.from_dict(content["recipe"])
-    if training is not None:
-        recipe = replace(recipe, training=training)
-    state = _state(_build(recipe), recipe.training)
-    try:
-        state.model.load_state_dict(content["model"])
-        state.averaged.load_state_dict(content["averaged"])
-    except RuntimeError as error:
-        raise ValueError(f"another version of the trainer wrote {path}") from error
-    for optimizer, saved in zip(state.optimizers, content["optimizers"], strict=True):
-        keys = ("base_lr", "weight_decay")
-        fresh = [{key: group[key] for key in keys} for group in optimizer.param_groups]
-        optimizer.load_state_dict(saved)
-        for group, settings in zip(optimizer.param_groups, fresh, strict=True):
-            group.update(settings)
-    state.step, state.seconds = content["step"], content["seconds"]
-    return recipe, state
-
-
-def averaged_model(path: Path) -> tuple[Recipe, Model | Denoiser, int, float]:
-    """Return recipe, averaged weights, steps and seconds trained of a checkpoint, for export."""
-    recipe, state = load(path)
-    return recipe, state.averaged.eval(), state.step, state.seconds
-
-
-def trained_model(folder: Path, *, denoiser: bool = False) -> Model | Denoiser:
-    """Return the model of a run's folder (its averaged weights) or of a bundle's.
-
-    Args:
-        folder: of either.
-        denoiser: whether a bundle's denoiser is wanted with its autoencoder, if it has one.
-
-    Raises:
-        ModelError: it is neither.
-    """
-    checkpoint = folder / CHECKPOINT
-    if checkpoint.exists():
-        return averaged_model(checkpoint)[1]
-    return (read_denoiser(folder) if denoiser else None) or read_model(folder)
 
 
 def draw_levels(count: int, levels: tuple[float, float], generator: torch.Generator) -> Tensor:
@@ -264,7 +85,7 @@ class Trainer:
         self.device = self.accelerator.device
         state.model.to(self.device)
         state.averaged.to(self.device)
-        _move_optimizers(state.optimizers, self.device)
+        move_optimizers(state.optimizers, self.device)
         self.network = self.accelerator.prepare_model(state.model)
         self.task: Task = (
             Denoising(state.model, validation)
@@ -344,7 +165,7 @@ class Trainer:
         training, state = self.recipe.training, self.state
         batch = self._batch(state.step)
         torch.manual_seed(self._seed(state.step))
-        _set_rates(state.optimizers, training.rate_factor(state.step))
+        set_rates(state.optimizers, training.rate_factor(state.step))
         if self._stream is None:
             self._prepare_ahead(state.step + 1)
         measured = self._compute(batch)
@@ -473,30 +294,6 @@ def _stop_on_signal() -> Iterator[threading.Event]:
         yield stop
     finally:
         restore()
-
-
-def _move_optimizers(optimizers: list[torch.optim.Optimizer], device: torch.device) -> None:
-    """Bring the state of optimisers to where weights are; on a GPU their steps can be recorded."""
-    on_gpu = device.type == "cuda"
-    for optimizer in optimizers:
-        for held in optimizer.state.values():
-            for key, value in held.items():
-                if isinstance(value, Tensor) and (value.dim() or on_gpu):
-                    held[key] = value.to(device)
-        for group in optimizer.param_groups:
-            group["lr"] = torch.zeros((), device=device) if on_gpu else 0.0
-            if "capturable" in group:
-                group["capturable"] = on_gpu
-
-
-def _set_rates(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            rate = group["base_lr"] * factor
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
 
 
 def validation_crops(sources: list[Path]) -> Tensor:

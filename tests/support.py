@@ -40,7 +40,7 @@ def make_tiny_bundle(folder: Path) -> Path:
     from export.data import Crops
     from export.denoiser import Denoiser
     from export.recipe import DenoiserShape, Recipe
-    from export.train import start, trained_model
+    from export.state import start, trained_model
 
     recipe = Recipe.from_dict(TINY_RECIPE)
     crops = Crops([SAMPLES / "astronaut-sign.jpg"], recipe.training.crop, 2, seed=0)

@@ -20,7 +20,8 @@ from export.denoiser import Denoiser
 from export.denoising import Denoising
 from export.model import Model
 from export.recipe import DenoiserShape, Recipe
-from export.train import CHECKPOINT, Trainer, start, trained_model, validation_crops
+from export.state import CHECKPOINT, start, trained_model
+from export.train import Trainer, validation_crops
 from export.verify import verify
 from vaecodec.bundle import DENOISER, find_bundle
 
@@ -179,7 +180,7 @@ def test_the_command_line_trains_resumes_and_exports(bundle: Path, tmp_path: Pat
         invoke(*common, "--cpu")
     shutil.rmtree(run)
     adapting = ("--init-from", str(bundle), "--denoiser-from", str(bundle))
-    with pytest.raises(ValueError, match="for training a denoiser"):
+    with pytest.raises(ValueError, match="for a recipe of one"):
         invoke(*common[:-1], str(RECIPES / "trial.toml"), "--cpu", *adapting)
     invoke(*common, "--cpu", *adapting, "--steps", "12")
     shutil.rmtree(run)

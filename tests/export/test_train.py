@@ -26,15 +26,8 @@ from export.log import append_rows, drop_rows_after
 from export.muon import Muon, orthogonalise
 from export.objective import loss, rate_distortion
 from export.recipe import Recipe, Training
-from export.train import (
-    CHECKPOINT,
-    Trainer,
-    draw_levels,
-    load,
-    start,
-    trained_model,
-    validation_crops,
-)
+from export.state import CHECKPOINT, load, start, trained_model
+from export.train import Trainer, draw_levels, validation_crops
 
 RECIPE = Recipe.from_dict(TINY_RECIPE)
 PHOTOGRAPH = SAMPLES / "astronaut-sign.jpg"

@@ -16,7 +16,8 @@ from accelerate.state import AcceleratorState  # noqa: E402
 from export.capture import WARM_UP  # noqa: E402
 from export.data import Crops  # noqa: E402
 from export.recipe import Recipe  # noqa: E402
-from export.train import CHECKPOINT, Trainer, load, start, validation_crops  # noqa: E402
+from export.state import CHECKPOINT, load, start  # noqa: E402
+from export.train import Trainer, validation_crops  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU for PyTorch")
 
