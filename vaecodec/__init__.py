@@ -62,11 +62,13 @@ __all__ = [
 _OPENING = Lock()
 
 
-def encode(image: Image.Image | Samples, *, quality: float = DEFAULT_QUALITY) -> bytes:
+def encode(
+    image: Image.Image | Samples, *, quality: float = DEFAULT_QUALITY, denoise: bool = False
+) -> bytes:
     """Compress an image with the bundle `base`; see `Codec.encode`."""
     from vaecodec.bundle import find_bundle
 
-    return _codec(find_bundle("base").path).encode(image, quality=quality)
+    return _codec(find_bundle("base").path).encode(image, quality=quality, denoise=denoise)
 
 
 def decode(data: bytes) -> Image.Image:

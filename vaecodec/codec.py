@@ -25,8 +25,8 @@ from vaecodec.denoising import (
     DENOISER_BYTES,
     DenoiseOptions,
     Denoiser,
-    check_colours,
-    denoise_colours,
+    check_floats,
+    denoise_floats,
     denoise_raster,
     planes_of,
 )
@@ -199,8 +199,8 @@ class Codec:
         """Return an image without its noise: all that `encode` keeps stays, alpha as it is.
 
         Args:
-            image: what `encode` takes, or colours ``(h, w, 3)`` float32 in [0, 1], which noise may
-                leave.
+            image: what `encode` takes, or an array ``(h, w)`` or ``(h, w, 3)`` of floats in [0, 1],
+                which noise may leave.
             strength: share of what is taken for noise that is removed, 0 to 1.
             refine: whether a network at full resolution mends what the autoencoder made; without
                 it, the result is nearly what a file of the best quality opens as.
@@ -223,13 +223,13 @@ class Codec:
         how = DenoiseOptions(strength, refine)
         trace = trace or Trace()
         with memory_errors():
-            if isinstance(image, np.ndarray) and image.dtype == np.float32:
-                check_colours(image)
+            if isinstance(image, np.ndarray) and image.dtype.kind == "f":
+                check_floats(image)
                 height, width = image.shape[:2]
                 self.limits.check_size(width, height)
                 kept_bytes = self.latent_bytes(width, height) + DENOISER_BYTES
                 check_memory(self.limits, image.nbytes, kept_bytes)
-                return denoise_colours(self._denoiser, image, how, trace)
+                return denoise_floats(self._denoiser, image, how, trace)
             raster = as_raster(image)
             y_bytes = self.latent_bytes(raster.width, raster.height)
             raster = self.admit(raster, y_bytes + DENOISER_BYTES)

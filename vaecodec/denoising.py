@@ -18,7 +18,7 @@ from vaecodec.bundle import PATCH, Bundle
 from vaecodec.container import MAX_LEVEL
 from vaecodec.errors import ImageError
 from vaecodec.latents import pad_latents
-from vaecodec.raster import Raster, from_array, from_planes, padded, to_planes
+from vaecodec.raster import Raster, from_array, from_planes, pad_mirrored, to_planes
 from vaecodec.runtime import scalar_inputs
 from vaecodec.segments import SEGMENT, Box, latent_box, tiles
 from vaecodec.trace import Trace
@@ -30,7 +30,7 @@ _COLOUR_MAX = 8.0
 Planes = NDArray[np.float32]
 """Colours, ``(1, 3, h, w)``, nominally in [0, 1]."""
 Read = Callable[[Box], Planes]
-"""Returns a rectangle of an image, repeated at its end to multiples of `PATCH`."""
+"""Returns a rectangle of an image, mirrored at its end to multiples of `PATCH`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,37 +142,44 @@ def denoise_raster(denoiser: Denoiser, raster: Raster, how: DenoiseOptions, trac
     return from_array(out, raster.metadata)
 
 
-def check_colours(colours: NDArray[np.float32]) -> None:
-    """Refuse what is no ``(h, w, 3)``.
+def check_floats(image: NDArray[np.floating]) -> None:
+    """Refuse what is no image of floats.
 
     Raises:
         ImageError: it has another shape, no pixels, or values that are far from [0, 1].
     """
-    if colours.ndim != 3 or colours.shape[2] != 3 or not colours.size:
-        raise ImageError(f"an array of shape {colours.shape} is no colours: (h, w, 3) would be")
-    if not (np.abs(colours) <= _COLOUR_MAX).all():
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.ndim not in (2, 3) or channels not in (1, 3) or not image.size:
         raise ImageError(
-            f"the array has values beyond {_COLOUR_MAX:g}, or what is no number: colours are in "
+            f"an array of floats of shape {image.shape} is no image: (h, w) and (h, w, 3) would "
+            "be; alpha goes with uint8 and uint16"
+        )
+    if not (np.abs(image) <= _COLOUR_MAX).all():
+        raise ImageError(
+            f"the array has values beyond {_COLOUR_MAX:g}, or what is no number: floats are in "
             "[0, 1], and noise leaves that by little; 8-bit samples are divided by 255"
         )
 
 
-def denoise_colours(
-    denoiser: Denoiser, colours: NDArray[np.float32], how: DenoiseOptions, trace: Trace
-) -> NDArray[np.float32]:
-    """Return colours ``(h, w, 3)`` without noise, within [0, 1]."""
-    whole = Box(0, 0, *colours.shape[:2])
+def denoise_floats(
+    denoiser: Denoiser, image: NDArray[np.floating], how: DenoiseOptions, trace: Trace
+) -> NDArray[np.floating]:
+    """Return an image that `check_floats` takes, without noise and within [0, 1]."""
+    whole = Box(0, 0, *image.shape[:2])
+    channels = image.reshape(*whole.shape, -1)
+    colours = np.broadcast_to(channels, (*whole.shape, 3))
 
     def read(box: Box) -> Planes:
-        part = colours[*box.slices(whole)].transpose(2, 0, 1)[np.newaxis]
-        return padded(np.ascontiguousarray(part))
+        return pad_mirrored(colours[*box.slices(whole)].transpose(2, 0, 1)[np.newaxis])
 
-    out = np.empty_like(colours)
+    out = np.empty_like(channels)
     for box, planes in denoiser.restore(whole, read, how, trace):
-        out[*box.slices(whole)] = planes[0].transpose(1, 2, 0)
-    return out.clip(0, 1, out=out)
+        restored = planes[0].transpose(1, 2, 0)
+        is_grey = out.shape[2] == 1
+        out[*box.slices(whole)] = restored.mean(2, keepdims=True) if is_grey else restored
+    return out.clip(0, 1, out=out).reshape(image.shape)
 
 
 def planes_of(raster: Raster) -> Read:
     """Return what gives the colours of an image."""
-    return lambda box: to_planes(raster.read(box))
+    return lambda box: to_planes(raster.read(box), mirrored=True)

@@ -22,6 +22,8 @@ IMAGE_SUFFIXES = frozenset(
 )
 """What counts as an image where a folder is searched for some."""
 
+_NOT_WRITTEN = frozenset({"GIF", "VAEC"})
+"""What Pillow writes, and nobody decodes to: 256 colours, and this package's own format."""
 _SUGGESTED_SUFFIXES = ".png, .tif, .webp, .bmp, .ppm, .jpg"
 # Pillow's defaults would throw away what the codec kept: JPEG at 75 with halved chroma, WebP at 80.
 _SAVE_OPTIONS: dict[str, dict[str, object]] = {
@@ -81,8 +83,7 @@ def check_suffix(suffix: str) -> str:
     """
     Image.init()
     name = Image.EXTENSION.get(suffix.lower(), "")
-    # The last is this package's own, where its plugin is loaded: no format to decode to.
-    if name not in Image.SAVE or name == "VAEC":
+    if name not in Image.SAVE or name in _NOT_WRITTEN:
         said = f"suffix {suffix}" if suffix else "a name without a suffix"
         raise ImageError(f"{said} names no format to write: use one of {_SUGGESTED_SUFFIXES}")
     return name

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -243,18 +244,21 @@ def padded_shape(height: int, width: int) -> tuple[int, int, int, int]:
     return 1, 3, height + -height % PATCH, width + -width % PATCH
 
 
-def to_planes(samples: Samples, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+def to_planes(
+    samples: Samples, out: NDArray[np.float32] | None = None, *, mirrored: bool = False
+) -> NDArray[np.float32]:
     """Return colours as the encoder takes them.
 
     Args:
         samples: ``(h, w, 1 to 4)`` uint8 or uint16, as `Raster.read` gives them. Where alpha is
             zero, colours are replaced by what `fill_hidden` finds.
         out: an array of `padded_shape` to write to, and to return.
+        mirrored: what is beyond the image: its mirror image instead of its last row and column. It
+            takes more bits, but noise stays noise in it, where repeated it would be stripes.
 
     Returns:
         ``(1, 3, H, W)`` float32 in [0, 1], where H and W are h and w padded at the bottom and the
-        right to multiples of `PATCH` by repeating the last row and column. Grey fills all three
-        channels.
+        right to multiples of `PATCH`. Grey fills all three channels.
     """
     height, width, channels = samples.shape
     mode = Mode(channels)
@@ -267,23 +271,29 @@ def to_planes(samples: Samples, out: NDArray[np.float32] | None = None) -> NDArr
         np.divide(colours, top, out=planes[:, rows])
     if mode.has_alpha:
         fill_hidden(planes, samples[:, :, -1])
-    _repeat_edges(out, height, width)
+    _fill_beyond(out, height, width, "symmetric" if mirrored else "edge")
     return out
 
 
-def padded(planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Repeat the last row and column of ``(1, 3, h, w)`` up to multiples of `PATCH`."""
+def pad_mirrored(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return ``(1, 3, h, w)`` with its mirror image up to multiples of `PATCH`."""
     height, width = planes.shape[2:]
     out = np.empty(padded_shape(height, width), np.float32)
     out[:, :, :height, :width] = planes
-    _repeat_edges(out, height, width)
+    _fill_beyond(out, height, width, "symmetric")
     return out
 
 
-def _repeat_edges(planes: NDArray[np.float32], height: int, width: int) -> None:
-    """Repeat the last row and column of an image into what is beyond it."""
-    planes[:, :, :height, width:] = planes[:, :, :height, width - 1 : width]
-    planes[:, :, height:] = planes[:, :, height - 1 : height]
+def _fill_beyond(
+    planes: NDArray[np.float32], height: int, width: int, mode: Literal["edge", "symmetric"]
+) -> None:
+    """Fill what is beyond an image with rows and columns of it, as `numpy.pad` chooses them."""
+    rows, columns = (
+        np.pad(np.arange(inside), (0, side - inside), mode)[inside:]
+        for side, inside in zip(planes.shape[2:], (height, width), strict=True)
+    )
+    planes[:, :, :height, width:] = planes[:, :, :height, columns]
+    planes[:, :, height:] = planes[:, :, rows]
 
 
 def _row_blocks(height: int) -> Iterator[slice]:

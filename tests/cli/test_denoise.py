@@ -138,12 +138,8 @@ def test_the_bench(tiny_bundle: Path, noisy: Path, tmp_path: Path):
     assert [(row["damage"], row["method"]) for row in report["means"]] == [
         (damage, method)
         for damage in damages
-        for method in (
-            "damaged",
-            "vaecodec",
-            "vaecodec, without refinement",
-            "vaecodec, of 8 bits",
-        )
+        for method in ("damaged", "vaecodec", "vaecodec, without refinement", "vaecodec, of 8 bits")
+        if (damage, method) != ("JPEG 20", "vaecodec, of 8 bits")  # it has 8 bits as it is
     ]
     of_damaged = {r["damage"]: r["psnr_db"] for r in report["means"] if r["method"] == "damaged"}
     for sigma in (20, 40):
@@ -165,7 +161,7 @@ def test_the_bench(tiny_bundle: Path, noisy: Path, tmp_path: Path):
         assert sheet.size == (3 * 392 - 8, 296)  # noisy, ours, and the original
     table = done.stdout.decode().splitlines()
     assert "means over 1 images, noise of seed 0" in table[0]
-    assert len(table) == 3 + 12 + 2 + 18
+    assert len(table) == 3 + 11 + 2 + 18
 
 
 def test_other_denoisers_are_told_the_noise(
@@ -243,7 +239,7 @@ def test_noise_of_a_grey_image_is_grey(tiny_bundle: Path, noisy: Path, tmp_path:
 
     codec.__class__ = Seeing
     measure_denoising(codec, [grey], damages=[Damage(30)])
-    damaged = seen[-1]
+    damaged = seen[1]  # after what warms up
     assert np.array_equal(damaged[:, :, 0], damaged[:, :, 2])
     assert damaged.max() > 1 or damaged.min() < 0 or len(np.unique(damaged)) > 256
 

@@ -87,6 +87,35 @@ def test_floats_and_samples_are_the_same_image(codec: Codec, photograph: Image.I
     assert np.abs(of_floats - np.asarray(codec.denoise(photograph))).max() <= 0.501
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("channels", [None, 1, 3])
+def test_floats_of_any_kind(codec: Codec, colours: np.ndarray, dtype: type, channels: int | None):
+    inside = 0.25 + colours[:64, :64] / 2
+    image = (inside[:, :, 0] if channels is None else inside[:, :, :channels]).astype(dtype)
+    clean = codec.denoise(image)
+    assert (clean.shape, clean.dtype) == (image.shape, dtype)
+    wide = np.broadcast_to(np.atleast_3d(image), inside.shape).astype(np.float32)
+    of_wide = codec.denoise(wide)
+    if channels != 3:
+        of_wide = of_wide.mean(2)
+    assert np.allclose(clean.reshape(of_wide.shape), of_wide, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(64, 65), (49, 70), (15, 33), (1, 1)])
+def test_noise_stays_noise_beyond_the_edge(codec: Codec, size: tuple[int, int]):
+    """As if the image went on, mirrored: repeated, its last column would be stripes."""
+    rng = np.random.default_rng(5)
+    image = rng.random((*size, 3), np.float32)
+    larger = np.pad(image, ((0, -size[0] % 16), (0, -size[1] % 16), (0, 0)), mode="symmetric")
+    expected = codec.denoise(larger)[: size[0], : size[1]]
+    np.testing.assert_allclose(codec.denoise(image), expected, atol=1e-5)
+    samples = (255 * image).round().astype(np.uint8)
+    larger = np.pad(samples, ((0, -size[0] % 16), (0, -size[1] % 16), (0, 0)), mode="symmetric")
+    np.testing.assert_array_equal(
+        codec.denoise(samples), codec.denoise(larger)[: size[0], : size[1]]
+    )
+
+
 def test_strength_is_a_share(codec: Codec, colours: np.ndarray):
     whole, none, half = (codec.denoise(colours, strength=share) for share in (1.0, 0.0, 0.5))
     assert np.allclose(none, colours, atol=1e-6)
@@ -108,13 +137,14 @@ def test_without_refinement_the_decoder_has_the_last_word(codec: Codec, colours:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (np.zeros((5, 5), np.float32), "no colours"),
-        (np.zeros((5, 5, 4), np.float32), "no colours"),
-        (np.zeros((0, 5, 3), np.float32), "no colours"),
+        (np.zeros((5, 5, 4), np.float32), "no image"),
+        (np.zeros((5, 5, 2), np.float64), "alpha goes with"),
+        (np.zeros((0, 5, 3), np.float32), "no image"),
+        (np.zeros(5, np.float32), "no image"),
         (np.full((5, 5, 3), np.nan, np.float32), "no number"),
         (np.full((5, 5, 3), np.inf, np.float32), "no number"),
         (np.full((5, 5, 3), 200, np.float32), "divided by 255"),
-        (np.zeros((5, 5, 3), np.float64), "float64"),
+        (np.zeros((5, 5, 3), np.int64), "int64"),
     ],
 )
 def test_what_is_no_image_is_refused(codec: Codec, wrong: np.ndarray, message: str):

@@ -128,8 +128,6 @@ def measure_denoising(
                     damaged = damage(clean, noise)
                     told = methods if damage.sigma else ()
                     of_image += _rows(codec, told, path.name, clean, damaged, damage)
-                    if qualities:
-                        of_image.append(_row_of_8_bits(codec, path.name, clean, damaged, damage))
                     its_files += _files(codec, path.name, clean, damaged, damage, qualities)
             rows += of_image
             files += its_files
@@ -171,7 +169,7 @@ def side_by_side(
         codec: Ours.
         paths: All images that were given to `measure_denoising`, so that the noise is the same.
         shown: Those to show.
-        damage: What is done to them; where it is nothing, the damaged ones are not shown.
+        damage: What is done to them; where it is nothing, the image as it was comes first.
         methods: Other denoisers.
         seed: Of the noise.
     """
@@ -189,7 +187,10 @@ def side_by_side(
             Panel(title, f"{_judge(image, clean)[0]:.2f} dB" if is_damaged else "", _middle(image))
             for title, image in images.items()
         ]
-        rows.append([*panels, Panel("original", path.name, _middle(clean))])
+        if is_damaged:
+            rows.append([*panels, Panel("original", path.name, _middle(clean))])
+        else:
+            rows.append([Panel("as it was", path.name, _middle(clean)), *panels])
     return rows
 
 
@@ -231,22 +232,17 @@ def _rows(
     damaged: Colours,
     damage: Damage,
 ) -> list[DenoisedRow]:
+    of_8_bits = np.divide(_in_8_bits(damaged), np.float32(255), dtype=np.float32)
     runs: dict[str, Callable[[], Colours]] = {
         OURS: lambda: codec.denoise(damaged),
         UNREFINED: lambda: codec.denoise(damaged, refine=False),
     }
+    if not np.array_equal(of_8_bits, damaged):
+        runs[OURS_OF_8_BITS] = lambda: codec.denoise(of_8_bits)
     runs |= {method.title: partial(method, damaged, damage.sigma / 255) for method in methods}
     rows = [DenoisedRow(name, damage.name, DAMAGED, *_judge(damaged, clean), None)]
     rows += [_timed_row(name, damage, method, run, clean) for method, run in runs.items()]
     return rows
-
-
-def _row_of_8_bits(
-    codec: Codec, name: str, clean: Colours, damaged: Colours, damage: Damage
-) -> DenoisedRow:
-    """Measure what is restored of the image that files are made of."""
-    pixels = np.divide(_in_8_bits(damaged), np.float32(255), dtype=np.float32)
-    return _timed_row(name, damage, OURS_OF_8_BITS, lambda: codec.denoise(pixels), clean)
 
 
 def _timed_row(

@@ -53,9 +53,9 @@ def check_plain(image: Raster, least_side: int) -> None:
         ImageError: If it has alpha or 16 bits per sample, or is smaller.
     """
     if image.mode.has_alpha:
-        raise ImageError("it has alpha, which not every codec and metric takes")
+        raise ImageError("it has alpha: only images without are measured")
     if image.bit_depth != 8:
-        raise ImageError(f"it has {image.bit_depth} bits per sample, and not every codec does")
+        raise ImageError(f"it has {image.bit_depth} bits per sample: only those of 8 are measured")
     if min(image.width, image.height) < least_side:
         raise ImageError(
             f"it has {image.width}x{image.height} pixels, and a metric needs {least_side} a side"

@@ -87,8 +87,9 @@ def bench(
         bool,
         typer.Option(
             "--denoise",
-            help="Damage the images, and measure what `denoise` makes of them; with --qualities "
-            "also what `compress --denoise` does.",
+            help="Damage the images, and measure what `denoise` makes of them: of noise as it is, "
+            "and clipped and rounded to 8 bits. With --qualities also files: plain, denoised, and "
+            "of the original.",
         ),
     ] = False,
     sigmas: Annotated[
@@ -137,7 +138,8 @@ def bench(
         typer.Option(
             "--sheet",
             metavar="OUT",
-            help="Show crops at equal file size in a picture: .png, .webp or .jpg.",
+            help="Show crops at equal file size in a picture, .png, .webp or .jpg; with --denoise "
+            "what becomes of the damage in the middle of the list.",
         ),
     ] = None,
     html_to: Annotated[

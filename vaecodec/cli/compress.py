@@ -98,7 +98,9 @@ def compress(
     ] = None,
     denoise: Annotated[
         bool,
-        typer.Option("--denoise", help="Leave out noise and the traces of JPEG: smaller files."),
+        typer.Option(
+            "--denoise", help="Leave out all noise and the traces of JPEG: smaller files."
+        ),
     ] = False,
     psnr: Annotated[
         bool, typer.Option("--psnr", help="Decode the result again, and show its PSNR.")

@@ -93,7 +93,7 @@ MaxMemory = Annotated[
     typer.Option(
         "--max-memory",
         metavar="SIZE",
-        help="Refuse what would take more, as 500M or 2G; 8G by default.",
+        help="Refuse what would take more, as 1500M or 4G; 8G by default.",
     ),
 ]
 _BINARY = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
