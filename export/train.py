@@ -95,11 +95,12 @@ class Trainer:
         self._average = get_ema_multi_avg_fn(recipe.training.ema_decay)
         self._loss = torch.compile(self._objective) if compiled else self._objective
         self._compute: Callable[[Batch], dict[str, Tensor]] = self._optimise
-        if self.device.type == "cuda":
-            torch.backends.cudnn.benchmark = True
-            if self.accelerator.num_processes == 1:
-                self._compute = Captured(self._optimise)
         on_gpu = self.device.type == "cuda"
+        if on_gpu:
+            torch.backends.cudnn.benchmark = True
+        if on_gpu and self.accelerator.num_processes == 1:
+            self._compute = Captured(self._optimise)
+        # What prepares the next batch has a stream of its own, and the device of this process.
         self._stream = torch.cuda.Stream() if on_gpu else None
         chosen = partial(torch.cuda.set_device, self.device) if on_gpu else None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="crops", initializer=chosen)
