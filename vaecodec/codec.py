@@ -227,12 +227,10 @@ class Codec:
                 check_floats(image)
                 height, width = image.shape[:2]
                 self.limits.check_size(width, height)
-                kept_bytes = self.latent_bytes(width, height) + DENOISER_BYTES
-                check_memory(self.limits, image.nbytes, kept_bytes)
+                check_memory(self.limits, image.nbytes, self._denoising_bytes(width, height))
                 return denoise_floats(self._denoiser, image, how, trace)
             raster = as_raster(image)
-            y_bytes = self.latent_bytes(raster.width, raster.height)
-            raster = self.admit(raster, y_bytes + DENOISER_BYTES)
+            raster = self.admit(raster, self._denoising_bytes(raster.width, raster.height))
             clean = denoise_raster(self._denoiser, raster, how, trace).without(strip)
             if isinstance(image, Raster):
                 return clean
@@ -329,6 +327,10 @@ class Codec:
             index: self._latents.begin_bits(hyper, part, level, trace)
             for index, part in _of_segments(frame, analysed)
         }
+
+    def _denoising_bytes(self, width: int, height: int) -> int:
+        """Return what denoising takes besides the image and a tile of the codec's."""
+        return self.latent_bytes(width, height) + DENOISER_BYTES
 
     @cached_property
     def _denoiser(self) -> Denoiser:

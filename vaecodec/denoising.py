@@ -167,6 +167,7 @@ def denoise_floats(
     """Return an image that `check_floats` takes, without noise and within [0, 1]."""
     whole = Box(0, 0, *image.shape[:2])
     channels = image.reshape(*whole.shape, -1)
+    is_grey = channels.shape[2] == 1
     colours = np.broadcast_to(channels, (*whole.shape, 3))
 
     def read(box: Box) -> Planes:
@@ -175,7 +176,6 @@ def denoise_floats(
     out = np.empty_like(channels)
     for box, planes in denoiser.restore(whole, read, how, trace):
         restored = planes[0].transpose(1, 2, 0)
-        is_grey = out.shape[2] == 1
         out[*box.slices(whole)] = restored.mean(2, keepdims=True) if is_grey else restored
     return out.clip(0, 1, out=out).reshape(image.shape)
 
