@@ -54,7 +54,7 @@ class Degradations:
     smoothed: float = 0.4
     correlated: float = 0.15
     jpeg: float = 0.25
-    rounded: float = 0.3
+    rounded: float = 0.4
     sigma_max: float = 55.0
     shot: tuple[float, float] = (1e-4, 6e-3)
     quality: tuple[float, float] = (10, 95)

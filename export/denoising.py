@@ -24,7 +24,7 @@ from export.objective import rate_distortion
 from export.task import Batch, Network
 from vaecodec.bundle import ANCHORS, PATCH
 
-CODED_SHARE = 0.25
+CODED_SHARE = 0.5
 """Share of a batch that goes through rounding and prior; the rest trains what needs no file."""
 GREY_SHARE = 0.06
 """Share of a batch that is grey, its noise the same in all channels."""

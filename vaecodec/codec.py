@@ -282,7 +282,7 @@ class Codec:
             yield from self._denoiser.analyse(raster.box, planes_of(raster), level, trace)
             return
         grid = latent_box(raster.width, raster.height)
-        for tile in tiles(grid):
+        for tile in trace.steps(tiles(grid)):
             seen = tile.grown(self.bundle.halo).within(grid)
             with trace.stage("image"):
                 samples = raster.read(seen.scaled(PATCH).within(raster.box))

@@ -74,9 +74,10 @@ class Denoiser:
         """
         grid = latent_box(whole.right, whole.bottom)
         y = np.empty((1, self._bundle.latent_channels, *grid.shape), np.float32)
+        restoring = trace.steps(tiles(grid, SEGMENT))  # all are known before analysis begins
         for tile, part in self.analyse(whole, read, MAX_LEVEL, trace):
             y[:, :, *tile.slices(grid)] = part
-        for tile in tiles(grid, SEGMENT):
+        for tile in restoring:
             seen = tile.grown(self._halos.refiner).within(grid)
             x_hat = self._decode(y, seen, grid, trace)
             with trace.stage("image"):
@@ -97,7 +98,7 @@ class Denoiser:
     ) -> Iterator[tuple[Box, NDArray[np.float32]]]:
         """Yield tiles, in latents, and y of each, ``(1, M, h, w)``, of the image without noise."""
         grid = latent_box(whole.right, whole.bottom)
-        for tile in tiles(grid, SEGMENT):
+        for tile in trace.steps(tiles(grid, SEGMENT)):
             seen = tile.grown(self._halos.analysis).within(grid)
             with trace.stage("image"):
                 x = read(seen.scaled(PATCH).within(whole))

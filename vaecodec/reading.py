@@ -113,7 +113,7 @@ class FileReader:
         """Decode the colours of a rectangle into an array of its size, tile by tile."""
         header = container.header
         decoded: dict[int, NDArray[np.float32]] = {}
-        for tile in tiles(wanted.outward(PATCH)):
+        for tile in trace.steps(tiles(wanted.outward(PATCH))):
             seen = tile.grown(self.bundle.halo).within(grid)
             touched = dict(segments(seen, grid))
             # Tiles come in raster order: what this one does not see, and lies above, none will.

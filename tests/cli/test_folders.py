@@ -245,4 +245,4 @@ def test_the_bar_counts_what_is_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path:
     (bar,) = bars[0].progress.tasks
     assert bar.finished
     assert bar.completed == bar.total
-    assert bar.fields["files"] == "2/2"
+    assert bar.fields["count"] == "2/2"

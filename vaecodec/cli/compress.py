@@ -35,6 +35,7 @@ from vaecodec.cli.options import (
     stripped,
 )
 from vaecodec.cli.paths import check_target, choose_target, named_target, write
+from vaecodec.cli.progress import working
 from vaecodec.cli.source import read_source
 from vaecodec.jobs import SUFFIX, Compress
 from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
@@ -170,7 +171,7 @@ def compress(
     with trace.stage("load"):
         codec = Codec(chosen, device, limits=limits)
     start = time.perf_counter()
-    with about(source):
+    with about(source), working(trace, quiet=quiet):
         if goal is None:
             coded = codec.encode(
                 image, quality=quality, denoise=denoise, strip=left_out, trace=trace

@@ -36,6 +36,7 @@ from vaecodec.cli.options import (
     stripped,
 )
 from vaecodec.cli.paths import STREAM, check_target, choose_target, named_target, write
+from vaecodec.cli.progress import working
 from vaecodec.jobs import Decompress
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def decompress(
     with trace.stage("load"):
         codec = Codec(chosen, device, limits=limits)
     start = time.perf_counter()
-    with about(source):
+    with about(source), working(trace, quiet=quiet):
         if scale > 1:
             image = codec.preview(data, strip=left_out, trace=trace)
         else:

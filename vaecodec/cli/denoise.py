@@ -36,6 +36,7 @@ from vaecodec.cli.options import (
     stripped,
 )
 from vaecodec.cli.paths import STREAM, check_target, choose_target, named_target, write
+from vaecodec.cli.progress import working
 from vaecodec.cli.source import read_source
 from vaecodec.jobs import Denoise
 
@@ -141,7 +142,8 @@ def denoise(
         codec = Codec(chosen, device, limits=limits)
     start = time.perf_counter()
     with about(source):
-        clean = codec.denoise(image, strength=strength, strip=left_out, trace=trace)
+        with working(trace, quiet=quiet):
+            clean = codec.denoise(image, strength=strength, strip=left_out, trace=trace)
         seconds = time.perf_counter() - start
         written = write_image(clean, suffix)
     with trace.stage("write"):

@@ -1,11 +1,11 @@
-"""What is shown of a folder's files: the progress, what failed, and a summary."""
+"""What is shown of long work: how far a large file is, and of a folder's files also what failed."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,8 +13,14 @@ from vaecodec.cli.console import note, one_line
 from vaecodec.errors import ExitCode
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from vaecodec.batch import Listing
     from vaecodec.jobs import Outcome, Task
+    from vaecodec.trace import Trace
+
+PATIENCE_S = 1.0
+"""What one file may take before its progress is shown."""
 
 
 @dataclass
@@ -74,22 +80,11 @@ class Bar:
     """For terminals: how far, how fast, how much was saved, and how long it will take."""
 
     def __init__(self, to_do: list[Task]) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.progress = Progress(
-            TextColumn("{task.fields[files]}"),
-            BarColumn(),
-            TextColumn("{task.percentage:3.0f}%"),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(compact=True),
-            console=Console(stderr=True),
-            transient=True,
-        )
+        self.progress = _progress()
         # A file costs something however small it is.
         self._ended, self._count, self._least = 0, len(to_do), 10_000
         total = sum(task.input_bytes + self._least for task in to_do)
-        self._bar = self.progress.add_task("", total=total, files=f"0/{len(to_do)}", speed="")
+        self._bar = self.progress.add_task("", total=total, count=f"0/{len(to_do)}", speed="")
 
     def line(self, text: str) -> None:
         """Write it above the bar."""
@@ -101,20 +96,75 @@ class Bar:
         self.progress.update(
             self._bar,
             advance=outcome.input_bytes + self._least,
-            files=f"{self._ended}/{self._count}",
+            count=f"{self._ended}/{self._count}",
             speed=_speed(totals),
         )
+
+
+class WorkBar:
+    """For terminals: how far one file is, and how long it will take; nothing of quick work."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._progress: Progress | None = None
+
+    def tell(self, done: int, known: int) -> None:
+        """Move the bar; see `vaecodec.trace.Progress`."""
+        if self._progress is None:
+            if done == known or time.perf_counter() - self._began < PATIENCE_S:
+                return
+            self._progress = _progress()
+            self._progress.add_task("", count="", speed="")
+            self._progress.start()
+        self._progress.update(self._progress.task_ids[0], completed=done, total=known)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._progress:
+            self._progress.stop()
+
+
+def _progress() -> Progress:
+    """Return bars on standard error, which will vanish, with what they count and how fast it is."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.fields[count]}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f}%"),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(compact=True),
+        console=Console(stderr=True),
+        transient=True,
+    )
 
 
 @contextmanager
 def shown(to_do: list[Task], *, quiet: bool) -> Generator[Display]:
     """Give what shows progress: on a terminal, as long as there is something to do, a bar."""
-    if quiet or not to_do or not sys.stderr or not sys.stderr.isatty():
+    if not to_do or not _is_watched(quiet=quiet):
         yield Plain()
         return
     bar = Bar(to_do)
     with bar.progress:
         yield bar
+
+
+@contextmanager
+def working(trace: Trace, *, quiet: bool) -> Generator[None]:
+    """Show on a terminal how far one file is, once it has taken `PATIENCE_S`."""
+    if not _is_watched(quiet=quiet):
+        yield
+        return
+    bar = WorkBar()
+    trace.progress = bar.tell
+    with closing(bar):
+        yield
+
+
+def _is_watched(*, quiet: bool) -> bool:
+    return not quiet and bool(sys.stderr) and sys.stderr.isatty()
 
 
 def tell(outcome: Outcome, display: Display, *, quiet: bool, verbosity: int) -> None:
