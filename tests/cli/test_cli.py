@@ -514,15 +514,19 @@ def test_summaries_as_json(photo: Path, tiny_bundle: Path, tmp_path: Path):
     done = run("compress", photo, coded, *model, "--json", "--psnr", "-q", "80")
     assert (done.returncode, done.stderr) == (0, b"")
     summary = json.loads(done.stdout)
-    assert summary.pop("encode_s") > 0
+    assert summary.pop("seconds") > 0
     fidelity = summary.pop("psnr_db")
     assert summary == {
         "input": str(photo),
         "output": str(coded),
+        "status": "done",
         "input_bytes": photo.stat().st_size,
         "output_bytes": coded.stat().st_size,
         "width": 97,
         "height": 61,
+        "notices": [],
+        "error": "",
+        "exit_code": 0,
         "quality": 80.0,
         "denoise": False,
         "bpp": 8 * coded.stat().st_size / (97 * 61),

@@ -54,15 +54,19 @@ def test_a_pipe_a_format_and_the_summary(tiny_bundle: Path, noisy: Path, tmp_pat
     out = tmp_path / "out.tif"
     done = run("denoise", noisy, "-o", out, "--strip", "dpi", "--json", "-v", *model)
     summary = json.loads(done.stdout)
-    assert summary.pop("denoise_s") > 0
+    assert summary.pop("seconds") > 0
     assert summary == {
         "input": str(noisy),
         "output": str(out),
+        "status": "done",
         "input_bytes": noisy.stat().st_size,
         "output_bytes": out.stat().st_size,
         "width": 97,
         "height": 61,
         "mode": "RGB",
+        "notices": [],
+        "error": "",
+        "exit_code": 0,
         "strength": 1.0,
     }
     assert "refinement" in done.stderr.decode()

@@ -79,7 +79,7 @@ def test_the_report_is_json_line_by_line(tmp_path: Path):
     (tmp_path / "in" / "bad.jpg").write_text("not a picture")
     run = vaecodec("compress", tmp_path / "in", tmp_path / "out", "-r", "--json", "--quiet")
     *lines, last = (json.loads(line) for line in run.stdout.splitlines())
-    assert sorted((Path(one["source"]).name, one["status"]) for one in lines) == [
+    assert sorted((Path(one["input"]).name, one["status"]) for one in lines) == [
         ("00.png", "done"),
         ("01.png", "done"),
         ("bad.jpg", "failed"),
@@ -89,6 +89,8 @@ def test_the_report_is_json_line_by_line(tmp_path: Path):
     assert summary["output_bytes"] == sum(
         path.stat().st_size for path in (tmp_path / "out").rglob("*.vaec")
     )
+    alone = vaecodec("compress", tmp_path / "in" / "00.png", "--json")
+    assert lines[0].keys() <= json.loads(alone.stdout).keys()
 
 
 def test_the_same_command_again_does_what_is_missing(tmp_path: Path):

@@ -310,7 +310,7 @@ def test_a_file_that_ends_processes_fails_alone_and_quietly(tmp_path: Path):
     command = [sys.executable, "-c", COMMAND, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True)
     *lines, last = (json.loads(line) for line in done.stdout.splitlines())  # and nothing of Ray's
-    outcomes = {Path(line["source"]).stem: line for line in lines}
+    outcomes = {Path(line["input"]).stem: line for line in lines}
     assert [outcomes[name]["status"] for name in "0134"] == ["done"] * 4
     assert outcomes["2"]["exit_code"] == ExitCode.LIMIT
     assert "3 processes ended at it" in outcomes["2"]["error"]

@@ -35,9 +35,9 @@ from vaecodec.cli.options import (
     stripped,
 )
 from vaecodec.cli.paths import check_target, choose_target, named_target, write
-from vaecodec.cli.progress import working
+from vaecodec.cli.progress import file_facts, working
 from vaecodec.cli.source import read_source
-from vaecodec.jobs import SUFFIX, Compress
+from vaecodec.jobs import SUFFIX, Compress, Outcome
 from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
 
 if TYPE_CHECKING:
@@ -192,19 +192,11 @@ def compress(
     if reached.notice and not quiet:
         note(f"{source}: {reached.notice}")
     if as_json:
-        summary = {
-            "input": source,
-            "output": target,
-            "input_bytes": input_bytes,
-            "output_bytes": output_bytes,
-            "width": header.width,
-            "height": header.height,
-            "quality": reached.quality,
-            "denoise": denoise,
-            "bpp": rate,
-            "encode_s": seconds,
-        }
-        put_json(summary | ({} if psnr_db is None else {"psnr_db": psnr_db}))
+        size = (header.width, header.height)
+        notices = image.notices + ((reached.notice,) if reached.notice else ())
+        done = Outcome(source, target, "done", input_bytes, output_bytes, *size, seconds, notices)
+        measured = {} if psnr_db is None else {"psnr_db": psnr_db}
+        put_json(file_facts(done, quality=reached.quality, denoise=denoise, bpp=rate, **measured))
     elif not quiet:
         at = "" if goal is None else f"quality {reached.quality:.1f}, "
         fidelity = "" if psnr_db is None else f"{psnr_db:.2f} dB, "

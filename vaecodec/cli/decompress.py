@@ -36,8 +36,8 @@ from vaecodec.cli.options import (
     stripped,
 )
 from vaecodec.cli.paths import STREAM, check_target, choose_target, named_target, write
-from vaecodec.cli.progress import working
-from vaecodec.jobs import Decompress
+from vaecodec.cli.progress import file_facts, working
+from vaecodec.jobs import Decompress, Outcome
 
 if TYPE_CHECKING:
     from vaecodec.container import Header, Mode
@@ -164,19 +164,14 @@ def decompress(
     seconds = time.perf_counter() - start
     fidelity = None if reference is None else fidelity_db(reference, image)
     with trace.stage("write"):
-        write(target, write_image(image, suffix), force=force)
+        written = write_image(image, suffix)
+        write(target, written, force=force)
 
     if as_json:
-        summary = {
-            "input": source,
-            "output": target,
-            "input_bytes": len(data),
-            "width": image.width,
-            "height": image.height,
-            "mode": header.mode.name,
-            "decode_s": seconds,
-        }
-        put_json(summary | ({} if reference is None else {"psnr_db": fidelity}))
+        size = (image.width, image.height)
+        done = Outcome(source, target, "done", len(data), len(written), *size, seconds)
+        measured = {} if reference is None else {"psnr_db": fidelity}
+        put_json(file_facts(done, mode=header.mode.name, **measured))
     elif not quiet:
         line = f"{source} -> {target}: {image.width}x{image.height} {header.mode.name}"
         note(line + ("" if fidelity is None else f", {fidelity:.2f} dB") + f", {seconds:.2f} s")

@@ -36,9 +36,9 @@ from vaecodec.cli.options import (
     stripped,
 )
 from vaecodec.cli.paths import STREAM, check_target, choose_target, named_target, write
-from vaecodec.cli.progress import working
+from vaecodec.cli.progress import file_facts, working
 from vaecodec.cli.source import read_source
-from vaecodec.jobs import Denoise
+from vaecodec.jobs import Denoise, Outcome
 
 EXAMPLES = examples(
     "vaecodec denoise noisy.jpg                # makes noisy.denoised.png",
@@ -150,19 +150,11 @@ def denoise(
         write(target, written, force=force)
 
     if as_json:
-        put_json(
-            {
-                "input": source,
-                "output": target,
-                "input_bytes": input_bytes,
-                "output_bytes": len(written),
-                "width": clean.width,
-                "height": clean.height,
-                "mode": clean.mode.name,
-                "strength": strength,
-                "denoise_s": seconds,
-            }
+        size = (clean.width, clean.height)
+        done = Outcome(
+            source, target, "done", input_bytes, len(written), *size, seconds, image.notices
         )
+        put_json(file_facts(done, mode=clean.mode.name, strength=strength))
     elif not quiet:
         size = f"{clean.width}x{clean.height} {clean.mode.name}"
         note(f"{source} -> {target}: {size}, {seconds:.2f} s")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vaecodec.cli.console import note, put_json
 from vaecodec.cli.paths import STREAM
-from vaecodec.cli.progress import Display, Plain, Totals, facts, shown, summary, tell
+from vaecodec.cli.progress import Display, Plain, Totals, facts, file_facts, shown, summary, tell
 from vaecodec.errors import OutputError
 from vaecodec.fileio import check_input
 
@@ -140,7 +139,7 @@ def process_folder(
         totals.add(outcome)
         tell(outcome, display, quiet=quiet, verbosity=verbosity)
         if as_json:
-            put_json(asdict(outcome))
+            put_json(file_facts(outcome))
 
     for outcome in (*done, *listing.unreadable):
         count(outcome, Plain())

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from vaecodec.cli.console import note, one_line
@@ -203,6 +203,12 @@ def deeper(*, recursive: bool) -> str:
 
 def _percent(part: int, whole: int) -> str:
     return f"{100 * part / max(whole, 1):.1f}%"
+
+
+def file_facts(outcome: Outcome, **more: object) -> dict[str, object]:
+    """Return what `--json` gives of one file, alone or of a folder."""
+    known = asdict(outcome)
+    return {"input": known.pop("source"), "output": known.pop("target")} | known | more
 
 
 def facts(totals: Totals, listing: Listing) -> dict[str, object]:
