@@ -96,7 +96,7 @@ class Codec:
                 uint16, where c is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
             quality: 0 (smallest file) to 100 (best image).
             denoise: whether the file is to hold the image without its noise.
-            strip: metadata to leave out: any of "exif", "icc", "xmp", "dpi".
+            strip: metadata to leave out: any of "exif", "icc", "xmp" and "dpi", or "all".
             trace: filled with times and the estimated rate, if given.
 
         Raises:
@@ -105,7 +105,7 @@ class Codec:
             InsufficientMemoryError: it is larger than this machine can encode.
             ModelError: the bundle has no denoiser, and one was asked for.
             TypeError: `image` is none.
-            ValueError: `quality` is out of range.
+            ValueError: `quality` is out of range, or there is no such metadata.
         """
         level = level_of_quality(quality)
         raster = self.admit(image)

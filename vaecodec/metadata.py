@@ -21,6 +21,8 @@ from vaecodec.container import Chunk
 
 KINDS = ("exif", "icc", "xmp", "dpi")
 """What can be stripped, by name."""
+ALL = "all"
+"""Stands for all of them."""
 
 DPI_MAX = 65_535
 """What a JPEG file can say."""
@@ -77,13 +79,27 @@ class Metadata:
         return replace(self, exif=upright_exif(self.exif), xmp=xmp)
 
     def without(self, kinds: Collection[str]) -> Metadata:
-        """Return the rest, some of `KINDS` left out."""
+        """Return the rest, some of `KINDS` left out; see `kinds_of` for the error."""
+        kinds = kinds_of(kinds)
         return Metadata(
             b"" if "icc" in kinds else self.icc,
             b"" if "exif" in kinds else self.exif,
             b"" if "xmp" in kinds else self.xmp,
             None if "dpi" in kinds else self.dpi,
         )
+
+
+def kinds_of(names: Collection[str]) -> tuple[str, ...]:
+    """Return which of `KINDS` are meant by names, or by a single one; `ALL` is a name, too.
+
+    Raises:
+        ValueError: one is none of them.
+    """
+    names = (names,) if isinstance(names, str) else tuple(names)
+    for name in names:
+        if name not in (*KINDS, ALL):
+            raise ValueError(f"{name} is none of {', '.join((*KINDS, ALL))}")
+    return KINDS if ALL in names else names
 
 
 def read_metadata(image: Image.Image) -> Metadata:
@@ -230,9 +246,10 @@ def _orientation_entries(exif: bytes) -> tuple[str, list[int]]:
 def _tiff_directory(metadata: Metadata) -> Image.Exif:
     directory = Image.Exif()
     if metadata.exif:
-        found = Image.Exif()
+        found, kept = Image.Exif(), Image.Exif()
         found.load(_EXIF_PREFIX + metadata.exif)
-        _copy_descriptive(found, directory)
+        _copy_descriptive(found, kept)
+        directory.load(kept.tobytes())  # Pillow writes directories inside only of what it has read
     if metadata.xmp:
         directory[ExifTags.Base.XMLPacket] = metadata.xmp
     return directory

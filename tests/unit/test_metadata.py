@@ -98,6 +98,23 @@ def test_an_image_is_turned_once(tiny: Codec, name: str):
     assert read_metadata(decoded).xmp == XMP % 1
 
 
+@pytest.mark.parametrize("suffix", FORMATS.values())
+def test_directories_of_a_camera_come_back(tiny: Codec, suffix: str):
+    """What nearly every photograph has: settings and a place, in directories of their own."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "ACM"
+    exif[ExifTags.Base.ExifOffset] = {ExifTags.Base.DateTimeOriginal: "2026:11:29 12:00:00"}
+    exif[ExifTags.Base.GPSInfo] = {ExifTags.GPS.GPSLatitude: (52.0, 31.0, 12.5)}
+    image = gradient()
+    image.info["exif"] = exif.tobytes()
+    decoded = tiny.decode(tiny.encode(image))
+    found = Image.open(io.BytesIO(written(decoded, suffix))).getexif()
+    assert found[ExifTags.Base.Make] == "ACM"
+    settings = found.get_ifd(ExifTags.IFD.Exif)
+    assert settings[ExifTags.Base.DateTimeOriginal] == "2026:11:29 12:00:00"
+    assert found.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitude] == (52.0, 31.0, 12.5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_kind_is_stripped(tiny: Codec, kind: str):
     image = photograph("PNG")
@@ -108,6 +125,16 @@ def test_one_kind_is_stripped(tiny: Codec, kind: str):
     ):
         assert read_metadata(stripped) == whole.without([kind])
         assert whole.without([kind]) != whole
+
+
+def test_what_to_strip_may_be_one_name_or_all_of_them(tiny: Codec):
+    image = photograph("PNG")
+    whole = read_metadata(image)
+    assert whole.without("exif") == whole.without(["exif"])
+    assert whole.without("all") == whole.without(["dpi", "all"]) == Metadata()
+    for wrong in ("EXIF", ["gps"], ["all", "gps"], "exif,icc"):
+        with pytest.raises(ValueError, match="none of exif, icc, xmp, dpi, all"):
+            tiny.encode(image, strip=wrong)
 
 
 def test_nothing_is_stored_for_an_image_without_metadata(tiny: Codec):

@@ -141,16 +141,12 @@ def stripped(kinds: str) -> tuple[str, ...]:
     Raises:
         BadParameter: If there is no such kind.
     """
-    from vaecodec.metadata import KINDS
+    from vaecodec.metadata import kinds_of
 
-    names = tuple(name.strip() for name in kinds.split(",") if name.strip())
-    if "all" in names:
-        return KINDS
-    for name in names:
-        if name not in KINDS:
-            known = ", ".join((*KINDS, "all"))
-            raise typer.BadParameter(f"{name} is none of {known}", param_hint="--strip")
-    return names
+    try:
+        return kinds_of([name.strip() for name in kinds.split(",") if name.strip()])
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--strip") from error
 
 
 def check_json(target: str, *, as_json: bool) -> None:
