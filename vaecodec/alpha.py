@@ -22,12 +22,17 @@ Plane = NDArray[np.uint8 | np.uint16]
 _LEFT, _ABOVE = 1, 2
 """Bits of a predictor: along which axes differences are taken. Both make the third."""
 _PREDICTORS = range(4)
-_LEVEL = 9
+_HASTY, _THOROUGH = 3, 9
+"""Levels of zlib: to compare predictors, and for the file."""
 
 
 def pack_plane(plane: Plane) -> bytes:
-    """Return the smallest payload of a plane ``(h, w)``, uint8 or uint16."""
-    return min((_pack(plane, predictor) for predictor in _PREDICTORS), key=len)
+    """Return the payload of a plane ``(h, w)``, uint8 or uint16.
+
+    The predictor is the one whose differences deflate best in a hurry.
+    """
+    best = min(_PREDICTORS, key=lambda predictor: len(_pack(plane, predictor, _HASTY)))
+    return _pack(plane, best, _THOROUGH)
 
 
 def unpack_plane(payload: bytes, shape: tuple[int, int], bit_depth: int) -> Plane:
@@ -110,13 +115,13 @@ def _halved(t: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.add(rows[..., 0::2], rows[..., 1::2], dtype=np.float32)
 
 
-def _pack(plane: Plane, predictor: int) -> bytes:
+def _pack(plane: Plane, predictor: int, level: int) -> bytes:
     rest = plane
     if predictor & _LEFT:
         rest = np.diff(rest, axis=1, prepend=rest.dtype.type(0))
     if predictor & _ABOVE:
         rest = np.diff(rest, axis=0, prepend=rest.dtype.type(0))
-    return bytes((predictor,)) + zlib.compress(_to_bytes(rest), _LEVEL)
+    return bytes((predictor,)) + zlib.compress(_to_bytes(rest), level)
 
 
 def _undo(rest: Plane, predictor: int) -> Plane:

@@ -68,12 +68,11 @@ def write_atomic(
     """
     name = os.fspath(path)
     try:
-        target = Path(os.path.realpath(name))
-        if _is_stream(target):
+        target = check_output(name, force=force)
+        if _is_stream(name):
             target.write_bytes(data)
-            return
-        check_output(target, name, force=force)
-        _replace(target, data)
+        else:
+            _replace(target, data)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise OutputError(f"cannot write {name}: {_reason(error)}") from error
 
@@ -91,11 +90,18 @@ def write_stdout(data: bytes | memoryview) -> None:
     if stdout.isatty():
         raise OutputError("binary data is not written to a terminal: redirect it, or name a file")
     try:
-        stdout.buffer.write(data)
+        _write_whole(stdout.buffer, data)
         stdout.buffer.flush()
     except OSError as error:
         _abandon_stdout()
         raise OutputError(f"cannot write to standard output: {_reason(error)}") from error
+
+
+def _write_whole(file: BinaryIO, data: bytes | memoryview) -> None:
+    """Write all of it: unbuffered (`python -u`), one call may take less."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 def walk(
@@ -158,10 +164,13 @@ def _read_bounded(file: BinaryIO, limits: Limits) -> bytes:
     return buffer.getvalue()
 
 
-def _is_stream(target: Path) -> bool:
-    """Tell whether a path is a pipe or a character device, which a rename would destroy."""
+def _is_stream(name: str) -> bool:
+    """Tell whether a path is a pipe or a character device, which a rename would destroy.
+
+    Links are followed by the system, as only it can those of `/dev/stdout` and `/dev/fd`.
+    """
     try:
-        mode = target.stat().st_mode
+        mode = os.stat(name).st_mode
     except FileNotFoundError:
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
@@ -180,21 +189,26 @@ def check_input(path: str) -> None:
         raise InputError(f"cannot read {path}: {_reason(error)}") from error
 
 
-def check_output(target: Path, name: str, *, force: bool) -> None:
+def check_output(name: str, *, force: bool) -> Path:
     """Refuse an output that could not be written, before anything is spent on its content.
 
     Args:
-        target: The file, links followed.
-        name: What to call it in an error.
+        name: The file, or a link to it.
         force: Replacing a file is allowed.
+
+    Returns:
+        The file, links followed but for those to pipes and devices.
 
     Raises:
         OutputExistsError: If it exists, and replacing it is not allowed.
         OutputError: If it is a folder or no regular file, or its folder does not exist.
     """
     try:
+        if _is_stream(name):
+            return Path(name)
+        target = Path(os.path.realpath(name))
         folder_exists, exists = target.parent.is_dir(), target.exists()
-    except OSError as error:  # a folder that may not be searched, a name that is too long
+    except (OSError, ValueError) as error:  # a folder that may not be searched, a NUL in a name
         raise OutputError(f"cannot write {name}: {_reason(error)}") from error
     if name.endswith(_SEPARATORS):
         raise OutputError(f"cannot write {name}: it names a folder")
@@ -202,14 +216,15 @@ def check_output(target: Path, name: str, *, force: bool) -> None:
         raise OutputError(f"cannot write {name}: there is no folder {target.parent}")
     if not os.access(target.parent, os.W_OK):
         raise OutputError(f"cannot write {name}: the folder {target.parent} is read-only")
-    if not exists or _is_stream(target):
-        return
+    if not exists:
+        return target
     if target.is_dir():
         raise OutputError(f"cannot write {name}: it is a folder")
     if not target.is_file():
         raise OutputError(f"cannot write {name}: it is not a regular file")
     if not force:
         raise OutputExistsError(f"{name} exists already; --force replaces it")
+    return target
 
 
 def _replace(target: Path, data: bytes | memoryview) -> None:

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from vaecodec.errors import RuntimeUnavailableError
 from vaecodec.raster import Raster, Samples
+from vaecodec.segments import Box
 
 Point = tuple[float, float]
 """Rate in bpp, and fidelity in dB or the unit of its metric."""
+_BLOCK_PIXELS = 2**20
+"""Of a large image, compared at a time."""
 
 
 def mse(one: Samples, other: Samples) -> float:
@@ -31,8 +35,13 @@ def mse(one: Samples, other: Samples) -> float:
         raise ValueError(f"cannot compare images of shapes {one.shape} and {other.shape}")
     if one.dtype != other.dtype or one.dtype.kind != "u":
         raise ValueError(f"cannot compare samples of types {one.dtype} and {other.dtype}")
+    return _squared_error(one, other) / one.size
+
+
+def _squared_error(one: Samples, other: Samples) -> float:
+    """Return the sum of the squared differences of two arrays of the same shape and type."""
     difference = one.astype(np.float32) - other
-    return float(np.mean(np.square(difference), dtype=np.float64))
+    return float(np.sum(np.square(difference), dtype=np.float64))
 
 
 def psnr_db(one: Samples, other: Samples) -> float:
@@ -43,8 +52,11 @@ def psnr_db(one: Samples, other: Samples) -> float:
     Raises:
         ValueError: As `mse` does.
     """
-    error = mse(one, other)
-    return 10 * math.log10(np.iinfo(one.dtype).max ** 2 / error) if error else math.inf
+    return _psnr_db(mse(one, other), one.dtype)
+
+
+def _psnr_db(error: float, dtype: DTypeLike) -> float:
+    return 10 * math.log10(np.iinfo(dtype).max ** 2 / error) if error else math.inf
 
 
 def fidelity_db(original: Raster, decoded: Raster) -> float:
@@ -55,14 +67,19 @@ def fidelity_db(original: Raster, decoded: Raster) -> float:
     Raises:
         ValueError: If the two are not of the same size, mode and bit depth.
     """
-    one, other = original.read(), decoded.read()
-    if one.shape != other.shape or one.dtype != other.dtype:
-        raise ValueError(f"cannot compare images of shapes {one.shape} and {other.shape}")
-    colours = original.mode.colours
-    if not original.mode.has_alpha:
-        return psnr_db(one, other)
-    seen = one[:, :, -1] > 0
-    return psnr_db(one[seen][:, :colours], other[seen][:, :colours]) if seen.any() else math.inf
+    kinds = [(image.box, image.mode, image.dtype) for image in (original, decoded)]
+    if kinds[0] != kinds[1]:
+        raise ValueError("cannot compare images of different sizes, modes or bit depths")
+    error, count = 0.0, 0
+    rows = max(1, _BLOCK_PIXELS // original.width)
+    for top in range(0, original.height, rows):
+        block = Box(top, 0, min(top + rows, original.height), original.width)
+        one, other = original.read(block), decoded.read(block)
+        seen = one[:, :, -1] > 0 if original.mode.has_alpha else np.True_
+        one, other = (samples[:, :, : original.mode.colours][seen] for samples in (one, other))
+        error += _squared_error(one, other)
+        count += one.size
+    return _psnr_db(error / count, original.dtype) if count else math.inf
 
 
 def bpp(size_bytes: int, width: int, height: int) -> float:

@@ -291,7 +291,7 @@ class _Coding:
         self.codec, self.raster, self.trace = codec, raster, trace
         self.pixels = raster.width * raster.height
         self._frame = codec.frame(raster, strip, trace)
-        self.fixed_bytes = len(pack(self._frame))
+        self.fixed_bytes = len(pack(self._frame, codec.limits))
         """What of a file no level changes."""
         self._size: tuple[float, float] | None = None
         # What each segment took the last time, or is going to take.

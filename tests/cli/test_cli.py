@@ -18,6 +18,7 @@ from PIL import ExifTags, Image
 
 from vaecodec.cli import app
 from vaecodec.container import Chunk, Container, Header, Mode, pack
+from vaecodec.limits import Limits
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "samples"
@@ -420,6 +421,14 @@ def test_info_as_json_from_a_pipe():
         "bpp": 8 * len(FILE) / (640 * 480),
         "chunks": [{"name": "teST", "bytes": 5}, {"name": "LATN", "bytes": 1000}],
     }
+
+
+def test_info_of_an_image_over_the_limits():
+    header = Header(10**6, 40, Mode.RGB, 8, 8064, bytes(8))
+    limits = Limits(max_side=10**6)
+    data = pack(Container(header, (b"x",) * header.segments, (), ()), limits)
+    done = run("info", "-", "--json", data=data)
+    assert json.loads(done.stdout)["width"] == 10**6
 
 
 def test_info_notices_damage():

@@ -126,6 +126,37 @@ def test_real_pipes():
     assert (done.returncode, done.stdout, done.stderr) == (0, DATA, b"")
 
 
+@posix
+def test_an_unbuffered_standard_output_takes_all_or_says_so(tmp_path: Path):
+    """It may take less than it is given, at the end of a disk for one."""
+    code = (
+        "import resource, signal, sys; from vaecodec.fileio import write_stdout\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "write_stdout(bytes(int(sys.argv[1])))"
+    )
+    for size in (5000, 6000):
+        with (tmp_path / "out").open("wb") as file:
+            done = subprocess.run(
+                [sys.executable, "-u", "-c", code, str(size)],
+                cwd=ROOT,
+                stdout=file,
+                stderr=subprocess.PIPE,
+                timeout=60,
+            )
+        assert (done.returncode == 0) == (size <= 5000)
+        assert (b"cannot write to standard output: file too large" in done.stderr) == (size > 5000)
+
+
+@posix
+def test_names_of_open_descriptors(tmp_path: Path):
+    code = "from vaecodec.fileio import write_atomic; write_atomic('/dev/stdout', b'through')"
+    assert run_python(code).stdout == b"through"
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    code = "import sys; from vaecodec.fileio import write_atomic; write_atomic(sys.argv[1], b'too')"
+    assert run_python(code, str(tmp_path / "link")).stdout == b"too"
+
+
 def test_write_into_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     write_atomic("out.bin", DATA)
@@ -315,7 +346,7 @@ def test_what_is_replaced_lends_its_permissions(tmp_path: Path):
 @pytest.mark.parametrize("name", ["absent/", "x" * 300])
 def test_names_that_no_file_can_have(tmp_path: Path, name: str):
     with pytest.raises(OutputError):
-        check_output(tmp_path / name, str(tmp_path / name) + name[-1:], force=False)
+        check_output(str(tmp_path / name) + name[-1:], force=False)
     with pytest.raises(OutputError):
         write_atomic(f"{tmp_path}/{name}", DATA)
     assert not list(tmp_path.iterdir())

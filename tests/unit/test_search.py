@@ -235,6 +235,14 @@ def test_a_target_beyond_all_sizes(codec: Codec, target: Target):
     assert encode_to(codec, noise(16, 16), target).quality == 100
 
 
+def test_the_limits_are_those_of_the_codec(tiny_bundle: Path):
+    limits = Limits(max_side=2**17)
+    long = np.zeros((1, 66_000), np.uint8)
+    assert encode_to(Codec(tiny_bundle, limits=limits), long, Target("size", 40_000)).data
+    with pytest.raises(LimitError, match="66,000"):
+        encode_to(Codec(tiny_bundle), long, Target("size", 40_000))
+
+
 def test_an_image_that_comes_back_as_it_was(codec: Codec):
     clear = np.zeros((16, 16, 4), np.uint8)
     reached = encode_to(codec, clear, Target("psnr", 60))

@@ -15,7 +15,7 @@ EXAMPLES = examples(
 def info(source: Source, as_json: Json = False) -> None:
     """Show what a .vaec file says of itself.
 
-    Every checksum is verified on the way. No network is loaded.
+    Every checksum is verified on the way. No network is loaded, and no size is too large.
     """
     from vaecodec.fileio import read_bytes
 
@@ -32,9 +32,12 @@ def _read_facts(data: bytes) -> dict[str, Any]:
     """Return what `info` shows, under the names that `--json` gives it."""
     from vaecodec.bundle import bundle_name
     from vaecodec.container import ALPHA, LATENTS, MAGIC, unpack
+    from vaecodec.limits import Limits
     from vaecodec.rate import quality_of_level
 
-    container = unpack(data)
+    # Any size that a header can give: of an image that is not decoded, nothing takes memory.
+    side = 2**32 - 1
+    container = unpack(data, Limits(max_side=side, max_pixels=side**2))
     header = container.header
     chunks = [(chunk.name, len(chunk.payload)) for chunk in container.ancillary]
     for fourcc, payloads in ((LATENTS, container.latents), (ALPHA, container.alpha)):

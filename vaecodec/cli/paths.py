@@ -67,10 +67,9 @@ def check_target(target: str, *, force: bool, source: str = STREAM) -> None:
         if sys.stdout and not sys.stdout.closed and sys.stdout.isatty():
             write_stdout(b"")  # which says why not
         return
-    path = Path(target)
-    if source != STREAM and _is_same(source, path):
+    if source != STREAM and _is_same(source, target):
         raise OutputError(f"{target} is the input itself: name another output")
-    check_output(path, target, force=force)
+    check_output(target, force=force)
 
 
 def write(target: str, data: bytes | memoryview, *, force: bool) -> None:
@@ -85,8 +84,8 @@ def write(target: str, data: bytes | memoryview, *, force: bool) -> None:
         write_atomic(target, data, force=force)
 
 
-def _is_same(source: str, path: Path) -> bool:
+def _is_same(source: str, target: str) -> bool:
     try:
-        return os.path.samefile(source, path)
+        return os.path.samefile(source, target)
     except OSError:  # one does not exist or cannot be seen, which is said when it is used
         return False
