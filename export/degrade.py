@@ -12,13 +12,14 @@ An image in some is left as it is, so that clean photographs pass unharmed.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from export.jpeg import BLOCK, jpeg
+from export.jpeg import MCU, jpeg
 
 LUMA_BLUR = (0.0, 1.2)
 """Deviations, in pixels, of the Gaussians by which a camera's software smooths luma."""
@@ -59,47 +60,66 @@ class Degradations:
     shot: tuple[float, float] = (1e-4, 6e-3)
     quality: tuple[float, float] = (10, 95)
     subsampled: float = 0.7
-    shifted: float = 0.25
+    shifted: float = 0.5
 
     def __post_init__(self) -> None:
         if self.gaussian + self.sensor + self.correlated > 1:
             raise ValueError("gaussian, sensor and correlated are shares of the same images")
 
-    def __call__(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self, clean: Tensor, generator: torch.Generator, is_grey: Tensor | None = None
+    ) -> Tensor:
         """Return what became of images.
 
         Args:
             clean: ``(n, 3, h, w)`` float32 in [0, 1].
             generator: on the same device; the same state gives the same images.
+            is_grey: ``(n, 1, 1, 1)`` bool: which images are grey, and are to stay so; none by
+                default.
 
         Returns:
             ``(n, 3, h, w)`` float32; values may leave [0, 1].
         """
         draw = _Draw(clean, generator)
-        kind = draw.uniform()
-        sigma = draw.uniform(0, self.sigma_max / 255)
-        candidates = (
-            (self.gaussian, clean + sigma * draw.normal()),
-            (self.sensor, _sensor(clean, draw, self.shot, self.smoothed)),
-            (self.correlated, clean + sigma * _correlated(draw)),
-        )
-        noisy, below = clean, 0.0
-        for share, candidate in candidates:
-            chosen = (kind >= below) & (kind < below + share)
-            noisy = torch.where(chosen, candidate, noisy)
-            below += share
+        noisy = self._with_noise(clean, draw)
+        if is_grey is not None:
+            noisy = torch.where(is_grey, noisy[:, 1:2], noisy)
         out = torch.where(draw.chance(self.rounded), in_8_bits(noisy), noisy)
         filed = draw.chance(self.jpeg).flatten()
-        quality = draw.uniform(*self.quality).flatten()
-        subsampled = draw.chance(self.subsampled).flatten()
-        offsets = draw.offsets()
-        shifted = draw.chance(self.shifted).flatten()
-        for chosen, (top, left) in ((filed & ~shifted, (0, 0)), (filed & shifted, offsets)):
-            if chosen.any():
-                moved = F.pad(noisy[chosen], (left, 0, top, 0), mode="replicate")
-                coded = jpeg(moved, quality[chosen], subsampled[chosen])
-                out[chosen] = coded[:, :, top:, left:]
+        if filed.any():
+            out[filed] = self._filed(noisy[filed], generator)
         return out
+
+    def _with_noise(self, clean: Tensor, draw: _Draw) -> Tensor:
+        """Return images with noise of the kinds that are drawn for them."""
+        kinds: tuple[tuple[float, Callable[[Tensor, _Draw], Tensor]], ...] = (
+            (self.gaussian, lambda x, of: x + self._sigma(of) * of.normal()),
+            (self.sensor, lambda x, of: _sensor(x, of, self.shot, self.smoothed)),
+            (self.correlated, lambda x, of: x + self._sigma(of) * _correlated(of)),
+        )
+        kind = draw.uniform().flatten()
+        noisy, below = clean.clone(), 0.0
+        for share, make in kinds:
+            chosen = (kind >= below) & (kind < below + share)
+            below += share
+            if chosen.any():
+                x = clean[chosen]
+                noisy[chosen] = make(x, _Draw(x, draw.generator))
+        return noisy
+
+    def _sigma(self, draw: _Draw) -> Tensor:
+        return draw.uniform(0, self.sigma_max / 255)
+
+    def _filed(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return images as JPEG files give them back, the blocks of each where they are drawn."""
+        draw = _Draw(images, generator)
+        height, width = images.shape[2:]
+        is_shifted = draw.chance(self.shifted).flatten()
+        top, left = (draw.whole(MCU).flatten() * is_shifted for _ in range(2))
+        placed = _window(images, -top, -left, height + MCU, width + MCU)
+        quality = draw.uniform(*self.quality).flatten()
+        coded = jpeg(placed, quality, draw.chance(self.subsampled).flatten())
+        return _window(coded, top, left, height, width)
 
 
 class _Draw:
@@ -123,12 +143,23 @@ class _Draw:
         size = shape or self.like.shape
         return torch.randn(size, generator=self.generator, device=self.like.device)
 
-    def offsets(self) -> tuple[int, int]:
-        """Return a row and a column inside of a block, the same for all images."""
-        device = self.like.device
-        drawn = torch.randint(BLOCK, (2,), generator=self.generator, device=device)
-        top, left = drawn.tolist()
-        return top, left
+    def whole(self, end: int) -> Tensor:
+        """Return whole numbers ``(n, 1, 1, 1)`` from 0, an end excluded."""
+        shape, device = (len(self.like), 1, 1, 1), self.like.device
+        return torch.randint(end, shape, generator=self.generator, device=device)
+
+
+def _window(x: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+    """Return of each image ``(n, c, h, w)`` a window that begins at its own row and column.
+
+    Beyond the edges of an image, they are repeated.
+    """
+    rows, columns = (
+        (begin[:, None] + torch.arange(length, device=x.device)).clamp(0, side - 1)
+        for begin, length, side in ((top, height, x.shape[2]), (left, width, x.shape[3]))
+    )
+    image = torch.arange(len(x), device=x.device)[:, None, None]
+    return x.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def _sensor(x: Tensor, draw: _Draw, shot: tuple[float, float], smoothed: float) -> Tensor:
@@ -143,7 +174,7 @@ def _sensor(x: Tensor, draw: _Draw, shot: tuple[float, float], smoothed: float) 
     log_read = 2.18 * log_shot + 1.2 + 0.26 * draw.normal(*gamma.shape)
     light = x.clamp(0, 1) ** gamma / gains
     deviation = torch.sqrt(light * log_shot.exp() + log_read.exp())
-    noise = torch.where(draw.chance(0.5), draw.normal(), _demosaiced(draw.normal()))
+    noise = torch.where(draw.chance(0.5), draw.normal(), _demosaiced(draw.normal(), draw))
     developed = (light + deviation * noise) * gains
     out = developed.clamp(min=0) ** (1 / gamma)
     return torch.where(draw.chance(smoothed), x + _smoothed(out - x, draw), out)
@@ -173,20 +204,24 @@ def _correlated(draw: _Draw) -> Tensor:
     factor = 1 + 2 * float(draw.uniform().flatten()[0])
     coarse = draw.normal(len(draw.like), 3, round(height / factor) + 1, round(width / factor) + 1)
     resized = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)
-    noise = torch.where(draw.chance(0.5), resized, _demosaiced(draw.normal()))
+    noise = torch.where(draw.chance(0.5), resized, _demosaiced(draw.normal(), draw))
     return noise / noise.std(dim=(1, 2, 3), keepdim=True)
 
 
-def _demosaiced(noise: Tensor) -> Tensor:
-    """Keep of noise what a Bayer filter array (RGGB) sees, interpolated linearly between."""
-    rows = torch.arange(noise.shape[2], device=noise.device)[:, None] % 2
-    columns = torch.arange(noise.shape[3], device=noise.device) % 2
+def _demosaiced(noise: Tensor, draw: _Draw) -> Tensor:
+    """Keep of noise what a Bayer filter array sees, interpolated linearly between.
+
+    Where its first red is differs from image to image: by camera, and as images are cut and turned.
+    """
+    height, width = noise.shape[2:]
+    rows = (torch.arange(height, device=noise.device)[:, None] + draw.whole(2)) % 2
+    columns = (torch.arange(width, device=noise.device) + draw.whole(2)) % 2
     red, blue = (rows + columns == 0), (rows + columns == 2)
-    seen = torch.stack((red, ~(red | blue), blue)).to(noise.dtype)
+    seen = torch.cat((red, ~(red | blue), blue), 1).to(noise.dtype)
     kernel = torch.tensor(((1.0, 2.0, 1.0), (2.0, 4.0, 2.0), (1.0, 2.0, 1.0)), device=noise.device)
     weight = kernel.expand(3, 1, 3, 3)
     total = F.conv2d(F.pad(noise * seen, (1, 1, 1, 1)), weight, groups=3)
-    known = F.conv2d(F.pad(seen[None], (1, 1, 1, 1)), weight, groups=3)
+    known = F.conv2d(F.pad(seen, (1, 1, 1, 1)), weight, groups=3)
     return torch.where(seen.bool(), noise, total / known)
 
 

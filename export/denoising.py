@@ -35,6 +35,8 @@ ERROR_LEAST = 1e-3
 OUTPUTS = ("estimate", "decoded", "restored")
 VALIDATION_SIGMAS = (0.0, 15.0, 25.0, 50.0)
 VALIDATION_JPEG = 20.0
+VALIDATION_SHIFT = (5, 3)
+"""Rows and columns that are cut off a JPEG image, once more: blocks begin elsewhere then."""
 VALIDATION_SEED = 1
 VALIDATION_BATCH = 4
 
@@ -53,8 +55,7 @@ class Denoising:
         """Return images, some of them grey, and what became of them."""
         is_grey = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < GREY_SHARE
         x = torch.where(is_grey, x.mean(1, keepdim=True), x)
-        noisy = self.degradations(x, generator)
-        noisy = torch.where(is_grey, noisy[:, 1:2], noisy)
+        noisy = self.degradations(x, generator, is_grey)
         coded = _coded(len(x))
         noisy[:coded] = in_8_bits(noisy[:coded])  # as all images are that come to be coded
         return {"x": x, "noisy": noisy.contiguous(memory_format=torch.channels_last)}
@@ -140,9 +141,10 @@ def _damaged(clean: Tensor, seed: int) -> Iterator[tuple[str, Tensor]]:
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
     for sigma in VALIDATION_SIGMAS:
         yield f"noise {sigma:.0f}", clean + sigma / 255 * noise
-    count = len(clean)
-    subsampled = torch.ones(count, dtype=torch.bool)
-    yield (
-        f"JPEG {VALIDATION_JPEG:.0f}",
-        jpeg(clean, torch.full((count,), VALIDATION_JPEG), subsampled),
-    )
+    quality = torch.full((len(clean),), VALIDATION_JPEG)
+    subsampled = torch.ones(len(clean), dtype=torch.bool)
+    yield f"JPEG {VALIDATION_JPEG:.0f}", jpeg(clean, quality, subsampled)
+    top, left = VALIDATION_SHIFT
+    placed = functional.pad(clean, (left, 0, top, 0), mode="replicate")
+    cut = jpeg(placed, quality, subsampled)[:, :, top:, left:]
+    yield f"JPEG {VALIDATION_JPEG:.0f} cut", cut

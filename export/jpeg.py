@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK = 8
-_UNIT = 2 * BLOCK
-"""Pixels of a subsampled block: sides are padded to multiples of it."""
+MCU = 2 * BLOCK
+"""Pixels of the least coded unit where chroma is subsampled: sides are padded to multiples."""
 
 # T.81, tables K.1 and K.2.
 _LUMA = (
@@ -55,7 +55,7 @@ def jpeg(x: Tensor, quality: Tensor, subsampled: Tensor) -> Tensor:
     """
     height, width = x.shape[2:]
     pixels = torch.round(x.clamp(0, 1) * 255)
-    padded = F.pad(pixels, (0, -width % _UNIT, 0, -height % _UNIT), mode="replicate")
+    padded = F.pad(pixels, (0, -width % MCU, 0, -height % MCU), mode="replicate")
     to_ycc = torch.tensor(_TO_YCC, dtype=x.dtype, device=x.device)
     # Whole numbers between all steps, as in libjpeg.
     ycc = torch.round(torch.einsum("oc,nchw->nohw", to_ycc, padded))

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from support import SAMPLES
 from torch import Tensor
+from torch.nn import functional
 
-from export import degrade
 from export.degrade import (
     Degradations,
     _blurred,
@@ -20,6 +20,7 @@ from export.degrade import (
     _Draw,
     _sensor,
     _smoothed,
+    _window,
 )
 from export.jpeg import jpeg
 
@@ -132,15 +133,28 @@ def test_every_image_is_blurred_by_its_own_deviation():
 
 
 def test_demosaicing_keeps_what_each_place_sees():
-    x = photograph()
-    found = _demosaiced(x)
-    torch.testing.assert_close(found[:, 0, ::2, ::2], x[:, 0, ::2, ::2])
-    torch.testing.assert_close(found[:, 1, ::2, 1::2], x[:, 1, ::2, 1::2])
-    torch.testing.assert_close(found[:, 2, 1::2, 1::2], x[:, 2, 1::2, 1::2])
-    torch.testing.assert_close(
-        _demosaiced(torch.full((1, 3, 9, 7), 0.3)), torch.full((1, 3, 9, 7), 0.3)
-    )
-    assert 25 < psnr_db(found, x) < 50
+    x = photograph().repeat(40, 1, 1, 1)
+    phases: set[tuple[int, int]] = set()
+    for image, found in zip(x, _demosaiced(x, _Draw(x, generator())), strict=True):
+        assert 25 < psnr_db(found, image) < 50
+        kept = [
+            (top, left)
+            for top in range(2)
+            for left in range(2)
+            if torch.allclose(found[0, top::2, left::2], image[0, top::2, left::2])
+        ]
+        ((top, left),) = kept
+        phases.add((top, left))
+        for channel, row, column in (
+            (1, top, 1 - left),
+            (1, 1 - top, left),
+            (2, 1 - top, 1 - left),
+        ):
+            place = channel, slice(row, None, 2), slice(column, None, 2)
+            torch.testing.assert_close(found[place], image[place])
+    assert len(phases) == 4
+    flat = torch.full((1, 3, 9, 7), 0.3)
+    torch.testing.assert_close(_demosaiced(flat, _Draw(flat, generator())), flat)
 
 
 def test_the_same_state_gives_the_same_images():
@@ -170,7 +184,8 @@ def test_files_and_rounding_leave_steps_of_8_bits():
 
 
 def test_a_part_of_a_file_has_its_blocks_elsewhere(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_Draw, "offsets", lambda self: (3, 5))
+    places = iter((3, 5))
+    monkeypatch.setattr(_Draw, "whole", lambda self, end: torch.full((1, 1, 1, 1), next(places)))
     x = photograph()
     ones = torch.ones(1)
     part = replace(NONE, jpeg=1, shifted=1, quality=(10, 10), subsampled=0)(x, generator())
@@ -192,4 +207,21 @@ def test_everything_is_finite_at_the_ends():
     for level in (0.0, 1.0):
         x = torch.full((60, 3, 16, 24), level)
         assert Degradations()(x, generator(9)).isfinite().all()
-    assert degrade.BLOCK == 8
+
+
+def test_every_image_has_a_window_of_its_own():
+    x = torch.arange(2 * 3 * 5 * 6.0).view(2, 3, 5, 6)
+    found = _window(x, torch.tensor([-1, 2]), torch.tensor([0, -3]), 4, 7)
+    padded = functional.pad(x, (3, 3, 3, 3), mode="replicate")
+    assert torch.equal(found[0], padded[0, :, 2:6, 3:10])
+    assert torch.equal(found[1], padded[1, :, 5:9, 0:7])
+
+
+def test_grey_images_stay_grey():
+    x = photograph(32, 48).repeat(60, 1, 1, 1)
+    is_grey = torch.arange(60).view(60, 1, 1, 1) < 30
+    x = torch.where(is_grey, x.mean(1, keepdim=True), x)
+    found = Degradations(jpeg=0.5)(x, generator(2), is_grey)
+    spread = (found - found.mean(1, keepdim=True)).abs().amax((1, 2, 3))
+    assert float(spread[:30].max()) < 1e-6
+    assert float(spread[30:].min()) > 0.01
