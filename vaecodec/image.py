@@ -5,7 +5,7 @@ import threading
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, cast
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
@@ -15,28 +15,39 @@ from vaecodec.deep import read_deep, write_deep
 from vaecodec.errors import ImageError, VaecodecError
 from vaecodec.limits import DEFAULT_LIMITS, Limits
 from vaecodec.metadata import Metadata, image_orientation, read_metadata, save_options
+from vaecodec.plugins import load_for
+from vaecodec.probing import check_tiff, colour_notices, is_misread, stored_bits
 from vaecodec.raster import Raster, from_array, from_pillow, turned, unreadable
 
 IMAGE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+    {
+        *(".avif", ".bmp", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".jxl"),
+        *(".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
+    }
 )
 """What counts as an image where a folder is searched for some."""
 
-_NOT_WRITTEN = frozenset({"GIF", "VAEC"})
-"""What Pillow writes, and nobody decodes to: 256 colours, and this package's own format."""
+# Others that Pillow writes are none for photographs: they scale them, or hold 256 colours.
+_WRITTEN = frozenset({"AVIF", "BMP", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP"})
 _SUGGESTED_SUFFIXES = ".png, .tif, .webp, .bmp, .ppm, .jpg"
 # Pillow's defaults would throw away what the codec kept: JPEG at 75 with halved chroma, WebP at 80.
+# PNG takes twice the time at its default level, for files that are 4% smaller.
 _SAVE_OPTIONS: dict[str, dict[str, object]] = {
     "AVIF": {"quality": 90, "subsampling": "4:4:4"},
     "JPEG": {"quality": 95, "subsampling": 0},
+    "PNG": {"compress_level": 4},
     "WEBP": {"lossless": True},
 }
 # Pillow reads 16-bit samples of several channels as 8-bit ones; these formats have another reader.
 _DEEP_FORMATS = frozenset({"PNG", "TIFF"})
+# Of these it has no other reader, and few have more than 8 bits: that they lose them is said.
+_CUT_FORMATS = frozenset({"AVIF", "HEIF", "JPEG2000"})
 # Elsewhere Pillow cuts 16-bit grey to 8 bits, or refuses it.
 _DEEP_GREY_FORMATS = frozenset({"JPEG2000", "PNG", "PPM", "TIFF"})
 # Where Pillow drops alpha without a word, or refuses it.
-_OPAQUE_FORMATS = frozenset({"BMP", "DIB", "JPEG", "MPO", "PPM"})
+_OPAQUE_FORMATS = frozenset({"BMP", "JPEG", "PPM"})
+# Where Pillow has no place for profile, EXIF and XMP.
+_BARE_FORMATS = frozenset({"BMP", "JPEG2000", "PPM", "TGA"})
 _TEXT_BYTES = 2**25
 _PILLOW_LOCK = threading.Lock()
 
@@ -51,20 +62,27 @@ def read_image(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Raster:
     Raises:
         ImageError: If it is not an image, a damaged one, or of a kind that has no place here.
         LimitError: If it has too many pixels.
-        RuntimeUnavailableError: If it has 16 bits per sample, several channels, and the packages
-            that read it are missing.
+        RuntimeUnavailableError: If it needs a package that is missing: HEIC, JPEG XL, and several
+            channels of 16 bits per sample.
     """
     if data.startswith(MAGIC):
         raise ImageError("this is a .vaec file already: decompress it first")
     with pillow_without_limits():
         try:
-            image = Image.open(io.BytesIO(data))
+            image = _opened(data)
             limits.check_size(*image.size)
-            if _is_deep_colour(image):
+            if image.format == "TIFF":
+                check_tiff(image)
+            bits = stored_bits(image, data)
+            if bits > 8 and is_misread(image) and image.format not in _CUT_FORMATS:
                 return _read_deep(image, data)
             # A tile inside a file may claim more pixels than the image has.
             Image.MAX_IMAGE_PIXELS = limits.max_pixels
-            return from_pillow(image)
+            raster = from_pillow(image)
+            notices = colour_notices(image, data)
+            if bits > raster.bit_depth:
+                notices += (f"its {bits} bits per sample are stored as 8",)
+            return replace(raster, notices=raster.notices + notices)
         except (VaecodecError, MemoryError):
             raise
         except UnidentifiedImageError as error:
@@ -75,6 +93,16 @@ def read_image(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Raster:
             raise unreadable(error) from error
 
 
+def _opened(data: bytes) -> Image.Image:
+    """Open a file, through a plugin of Pillow's if need be."""
+    try:
+        return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        if not load_for(data):
+            raise
+        return Image.open(io.BytesIO(data))
+
+
 def check_suffix(suffix: str) -> str:
     """Return Pillow's name of the format that a file's suffix stands for.
 
@@ -83,10 +111,29 @@ def check_suffix(suffix: str) -> str:
     """
     Image.init()
     name = Image.EXTENSION.get(suffix.lower(), "")
-    if name not in Image.SAVE or name in _NOT_WRITTEN:
+    if name not in Image.SAVE or name not in _WRITTEN:
         said = f"suffix {suffix}" if suffix else "a name without a suffix"
         raise ImageError(f"{said} names no format to write: use one of {_SUGGESTED_SUFFIXES}")
     return name
+
+
+def writing_notices(raster: Raster, suffix: str) -> tuple[str, ...]:
+    """Return what a file of the format that a suffix stands for has no place for, a sentence each.
+
+    Args:
+        raster: The image.
+        suffix: As `write_image` takes it.
+    """
+    name = check_suffix(suffix)
+    kept = raster.metadata
+    if name in _BARE_FORMATS:
+        parts = {"colour profile": kept.icc, "EXIF": kept.exif, "XMP": kept.xmp}
+        lost = [part for part, found in parts.items() if found]
+        return (f"{name} files hold no {', '.join(lost)}: left out",) if lost else ()
+    is_deep = raster.bit_depth == 16 and raster.mode is not Mode.GREY
+    if name == "TIFF" and is_deep and kept.exif:
+        return ("of EXIF, TIFF files of 16 bits per sample get the main texts alone",)
+    return ()
 
 
 def write_image(raster: Raster, suffix: str) -> bytes | memoryview:
@@ -123,31 +170,12 @@ def write_image(raster: Raster, suffix: str) -> bytes | memoryview:
     return buffer.getbuffer()  # which is no second copy
 
 
-def _is_deep_colour(image: Image.Image) -> bool:
-    """Tell whether Pillow would cut the image's 16 bits per sample to 8 on loading.
-
-    Raises:
-        ImageError: If it would, and no other reader is there.
-    """
-    if image.mode.startswith("I"):
-        return False
-    arguments = [tile[3] for tile in getattr(image, "tile", ())]
-    if image.format == "PPM":  # where an argument is the greatest sample
-        found = [cast("tuple[Any, ...]", a)[-1] for a in arguments if isinstance(a, tuple)]
-        deep = any(greatest > 255 for greatest in found)
-    else:
-        deep = any(";16" in str(argument) for argument in arguments)
-    if not deep:
-        return False
+def _read_deep(image: Image.Image, data: bytes) -> Raster:
+    """Read what Pillow would cut to 8 bits; its own word counts for all but the pixels."""
     if image.format not in _DEEP_FORMATS:
         raise ImageError(
             f"{image.format} files of 16 bits per sample are not read: save it as PNG or TIFF first"
         )
-    return True
-
-
-def _read_deep(image: Image.Image, data: bytes) -> Raster:
-    """Read what Pillow would cut to 8 bits; its own word counts for all but the pixels."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise ImageError(f"the file holds {frames} images: save the one to keep on its own first")

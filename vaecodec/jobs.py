@@ -161,7 +161,7 @@ class Decompress:
         from vaecodec.bundle import find_bundle, find_by_id
         from vaecodec.codec import Codec
         from vaecodec.container import read_header
-        from vaecodec.image import check_suffix, write_image
+        from vaecodec.image import check_suffix, write_image, writing_notices
         from vaecodec.runtime import load_onnxruntime
 
         check_suffix(self.suffix)
@@ -176,7 +176,8 @@ class Decompress:
                 codecs.clear()  # folders of several models are rare, and memory is not plenty
                 codecs[model_id] = Codec(chosen, self.device, threads=threads, limits=self.limits)
             image = codecs[model_id].decode_raster(data, strip=self.strip)
-            return Made(write_image(image, self.suffix), image.width, image.height)
+            notices = writing_notices(image, self.suffix)
+            return Made(write_image(image, self.suffix), image.width, image.height, notices)
 
         return work
 
@@ -203,7 +204,7 @@ class Denoise:
     def open(self, threads: int | None) -> Work:
         """Open the bundle; see `Codec` and `Bundle.require_denoiser` for the errors."""
         from vaecodec.codec import Codec
-        from vaecodec.image import check_suffix, read_image, write_image
+        from vaecodec.image import check_suffix, read_image, write_image, writing_notices
 
         check_suffix(self.suffix)
         codec = Codec(self.bundle, self.device, threads=threads, limits=self.limits)
@@ -213,7 +214,8 @@ class Denoise:
             image = read_image(data, self.limits)
             clean = codec.denoise(image, strength=self.strength, strip=self.strip)
             written = write_image(clean, self.suffix)
-            return Made(written, clean.width, clean.height, image.notices)
+            notices = image.notices + writing_notices(clean, self.suffix)
+            return Made(written, clean.width, clean.height, notices)
 
         return work
 

@@ -76,7 +76,9 @@ def _to_deep_grey(image: Image.Image) -> Image.Image:
     """Convert 32-bit samples, as Pillow reads some 16-bit files."""
     low, high = cast("tuple[int, int]", image.getextrema())
     if low < 0 or high > 65_535:
-        raise ImageError("the image has 32 bits per sample: convert it to 16 bits first")
+        raise ImageError(
+            "the image has samples below 0 or above 65,535: convert it to 16 bits first"
+        )
     return Image.fromarray(np.asarray(image).astype(np.uint16))
 
 

@@ -201,8 +201,8 @@ def from_pillow(image: Image.Image) -> Raster:
         ImageError: it has several frames, is empty or of another kind, or cannot be read.
     """
     try:
-        frames = 1 if image.format in _FIRST_FRAME_FORMATS else getattr(image, "n_frames", 1)
-        if frames > 1:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format not in _FIRST_FRAME_FORMATS:
             raise ImageError(
                 f"the file holds {frames} images: save the one to keep on its own first"
             )
@@ -218,6 +218,8 @@ def from_pillow(image: Image.Image) -> Raster:
     orientation = image_orientation(image)
     metadata = read_metadata(image).upright()
     notices = (notice,) if notice else ()
+    if frames > 1:
+        notices += (f"only the first of its {frames} images is stored",)
     if isinstance(plain, np.ndarray):
         raster = from_array(turned(plain, orientation), metadata)
         return replace(raster, notices=notices)

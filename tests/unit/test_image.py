@@ -6,6 +6,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -16,9 +17,10 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 from vaecodec.container import MAGIC, Mode
 from vaecodec.deep import write_deep
 from vaecodec.errors import ImageError, LimitError, RuntimeUnavailableError, VaecodecError
-from vaecodec.image import check_suffix, read_image, write_image
+from vaecodec.image import check_suffix, read_image, write_image, writing_notices
 from vaecodec.limits import Limits
 from vaecodec.metadata import Metadata
+from vaecodec.plugins import load_heif, load_jxl
 from vaecodec.raster import Raster, from_array
 
 RNG = np.random.default_rng(1)
@@ -36,6 +38,12 @@ def saved(image: Image.Image, name: str = "PNG", **options: object) -> bytes:
 
 def written(raster: Raster, suffix: str) -> bytes:
     return bytes(write_image(raster, suffix))
+
+
+def tiff(samples: np.ndarray, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, samples, **options)
+    return buffer.getvalue()
 
 
 def png_chunk(fourcc: bytes, payload: bytes) -> bytes:
@@ -89,6 +97,84 @@ def test_a_conversion_is_told():
     raster = read_image(saved(Image.fromarray(RGB).convert("P")))
     assert raster.mode is Mode.RGB
     assert raster.notices == ("its palette is stored as RGB",)
+
+
+@pytest.mark.parametrize("layout", ["contig", "separate"])
+@pytest.mark.parametrize("compression", [None, "deflate"])
+def test_sixteen_bits_of_a_tiff_in_any_layout(layout: str, compression: str | None):
+    planes = DEEP[3] if layout == "contig" else DEEP[3].transpose(2, 0, 1)
+    data = tiff(planes, photometric="rgb", planarconfig=layout, compression=compression)
+    np.testing.assert_array_equal(read_image(data).read(), DEEP[3])
+
+
+@pytest.mark.parametrize("samples", [SAMPLES[1], DEEP[1]])
+def test_white_may_be_zero(samples: np.ndarray):
+    data = tiff(~samples[:, :, 0], photometric="miniswhite")
+    np.testing.assert_array_equal(read_image(data).read(), samples)
+
+
+def test_signed_samples_of_a_tiff():
+    with pytest.raises(ImageError, match="signed samples of 8 bits"):
+        read_image(tiff(np.zeros((4, 5), np.int8)))
+    with pytest.raises(ImageError, match="below 0 or above 65,535"):
+        read_image(tiff(np.full((4, 5), -1, np.int16)))
+    assert read_image(tiff(np.full((4, 5), 300, np.int16))).read().max() == 300
+
+
+@pytest.mark.parametrize("tag", [(254, 4, 1, 1, True), (50706, 1, 4, b"\1\4\0\0", True)])
+def test_a_cameras_raw_file_is_none_to_compress(tag: tuple[object, ...]):
+    """Its first image is a preview, or not developed."""
+    data = tiff(RGB, photometric="rgb", extratags=[tag])
+    with pytest.raises(ImageError, match="raw file"):
+        read_image(data)
+
+
+def test_bits_that_are_lost_are_told():
+    sixteen = np.zeros((20, 30, 3), np.uint16)
+    for bits, data in (
+        (16, imagecodecs.jpeg2k_encode(sixteen, level=0)),
+        (10, imagecodecs.avif_encode(sixteen >> 6, bitspersample=10)),
+    ):
+        raster = read_image(data)
+        assert raster.bit_depth == 8
+        assert raster.notices == (f"its {bits} bits per sample are stored as 8",)
+    for name in ("JPEG2000", "AVIF"):
+        assert read_image(saved(Image.fromarray(RGB), name)).notices == ()
+
+
+def test_colours_that_a_png_describes_without_a_profile():
+    png = saved(Image.fromarray(RGB))
+    head, rest = png[:33], png[33:]
+    linear = head + png_chunk(b"gAMA", struct.pack(">I", 100_000)) + rest
+    hdr = head + png_chunk(b"cICP", bytes((9, 16, 0, 1))) + rest
+    assert "gamma of 1 (gAMA) is not kept" in read_image(linear).notices[0]
+    assert "(cICP) is not kept" in read_image(hdr).notices[0]
+    for usual in (
+        head + png_chunk(b"gAMA", struct.pack(">I", 45_455)) + rest,
+        head + png_chunk(b"cICP", bytes((1, 13, 0, 1))) + rest,
+        saved(Image.fromarray(RGB), icc_profile=SRGB),
+    ):
+        assert read_image(usual).notices == ()
+
+
+def test_the_second_picture_of_a_camera_is_left_out_and_told():
+    pictures = [Image.new("RGB", (16, 16), shade) for shade in ("red", "blue")]
+    raster = read_image(saved(pictures[0], "MPO", save_all=True, append_images=pictures[1:]))
+    assert raster.read()[0, 0].argmax() == 0
+    assert raster.notices == ("only the first of its 2 images is stored",)
+
+
+@pytest.mark.parametrize(("name", "module"), [("HEIF", "pillow_heif"), ("JXL", "pillow_jxl")])
+def test_formats_of_phones_need_a_plugin(name: str, module: str, monkeypatch: pytest.MonkeyPatch):
+    (load_heif if name == "HEIF" else load_jxl)()
+    data = saved(Image.new("RGB", (40, 30), (200, 100, 50)), name)
+    read = read_image(data).read()
+    assert read.shape == (30, 40, 3)
+    assert np.abs(read.astype(int) - (200, 100, 50)).max() < 8
+    monkeypatch.setattr(Image, "ID", ["PNG"])
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(RuntimeUnavailableError, match="images need pillow-"):
+        read_image(data)
 
 
 @pytest.mark.parametrize("top", [65_535, 1023])
@@ -375,11 +461,30 @@ def test_alpha_is_not_dropped_in_silence(suffix: str, channels: int):
         write_image(from_array(SAMPLES[channels]), suffix)
 
 
-@pytest.mark.parametrize("suffix", ["", ".", ".docx", ".vaec", ".psd", ".gif"])
+@pytest.mark.parametrize(
+    "suffix", ["", ".", ".docx", ".vaec", ".psd", ".gif", ".ico", ".icns", ".mpo", ".xbm"]
+)
 def test_suffixes_that_name_no_format(suffix: str):
     for function in (check_suffix, lambda name: write_image(from_array(SAMPLES[1]), name)):
         with pytest.raises(ImageError, match=r"use one of \.png"):
             function(suffix)
+
+
+@pytest.mark.parametrize("suffix", [".jp2", ".bmp", ".ppm", ".tga"])
+def test_metadata_without_a_place_is_told(suffix: str):
+    raster = from_array(RGB, Metadata(icc=SRGB, exif=exif_block(1), dpi=(300, 300)))
+    assert writing_notices(raster, suffix)[0].endswith("hold no colour profile, EXIF: left out")
+    assert writing_notices(from_array(RGB), suffix) == ()
+    for other in (".png", ".jpg", ".tif", ".webp", ".avif"):
+        assert writing_notices(raster, other) == ()
+        found = read_image(written(raster, other)).metadata
+        assert (found.icc, bool(found.exif)) == (SRGB, True)
+
+
+def test_most_of_exif_has_no_place_in_a_deep_tiff():
+    raster = from_array(DEEP[3], Metadata(exif=exif_block(1)))
+    assert "main texts alone" in writing_notices(raster, ".tif")[0]
+    assert writing_notices(raster, ".png") == ()
 
 
 def test_names_of_formats():
@@ -387,8 +492,9 @@ def test_names_of_formats():
 
 
 def test_a_format_that_cannot_hold_the_image():
-    with pytest.raises(ImageError, match=r"cannot be written as \.xbm: cannot write mode RGB"):
-        write_image(from_array(RGB), ".xbm")
+    wide = from_array(np.zeros((1, 16_384, 3), np.uint8))
+    with pytest.raises(ImageError, match=r"cannot be written as \.webp"):
+        write_image(wide, ".webp")
 
 
 def test_metadata_that_does_not_fit():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from vaecodec.bench.choice import choose
 from vaecodec.bench.results import PeerInfo
 from vaecodec.errors import ImageError, RuntimeUnavailableError
 from vaecodec.image import pillow_without_limits
+from vaecodec.plugins import load_heif, load_jxl
 from vaecodec.raster import Samples
 
 
@@ -135,14 +135,12 @@ def _jpeg_version() -> str:
 
 
 def _jxl_version() -> str:
-    importlib.import_module("pillow_jxl")  # which registers itself with Pillow
+    load_jxl()
     return f"pillow-jxl-plugin {metadata.version('pillow-jxl-plugin')}"
 
 
 def _heif_version() -> str:
-    plugin = cast("Any", importlib.import_module("pillow_heif"))
-    plugin.register_heif_opener()
-    facts = cast("dict[str, Any]", plugin.libheif_info())
+    facts = cast("dict[str, Any]", load_heif().libheif_info())
     if not facts.get("HEIF"):
         raise ImportError("libheif was built without an encoder")
     return f"libheif {facts['libheif']}, {facts['HEIF']}"

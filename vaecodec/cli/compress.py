@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vaecodec.cli.console import about, note, put_json
+from vaecodec.cli.console import about, note, put_json, tell_notices
 from vaecodec.cli.device import Device, Verbose, tell_setup, tell_times
 from vaecodec.cli.folders import (
     Engine,
@@ -37,7 +38,7 @@ from vaecodec.cli.options import (
 from vaecodec.cli.paths import check_target, choose_target, named_target, write
 from vaecodec.cli.progress import file_facts, working
 from vaecodec.cli.source import read_source
-from vaecodec.jobs import SUFFIX, Compress, Outcome
+from vaecodec.jobs import SUFFIX, Compress, Outcome, is_image
 from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
 
 if TYPE_CHECKING:
@@ -150,6 +151,9 @@ def compress(
         )
         return
     target = choose_target(source, target, output, SUFFIX)
+    if is_image(PurePath(target).suffix.lower()):
+        reason = f"{target} is named like an image: name a {SUFFIX} file, or a folder as IN"
+        raise typer.BadParameter(reason, param_hint="OUT")
     check_json(target, as_json=as_json)
     check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
     check_target(target, force=force, source=source)
@@ -189,11 +193,11 @@ def compress(
     header = read_header(reached.data)
     output_bytes = len(reached.data)
     rate = bpp(output_bytes, header.width, header.height)
-    if reached.notice and not quiet:
-        note(f"{source}: {reached.notice}")
+    notices = (reached.notice,) if reached.notice else ()
+    tell_notices(source, notices, quiet=quiet)
     if as_json:
         size = (header.width, header.height)
-        notices = image.notices + ((reached.notice,) if reached.notice else ())
+        notices = image.notices + notices
         done = Outcome(source, target, "done", input_bytes, output_bytes, *size, seconds, notices)
         measured = {} if psnr_db is None else {"psnr_db": psnr_db}
         put_json(file_facts(done, quality=reached.quality, denoise=denoise, bpp=rate, **measured))

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from vaecodec.errors import VaecodecError
@@ -70,6 +70,13 @@ def note(text: str) -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+
+def tell_notices(name: str, notices: Iterable[str], *, quiet: bool) -> None:
+    """Say what the user should know of a file, unless nothing is to be said."""
+    if not quiet:
+        for notice in notices:
+            note(f"{name}: {notice}")
 
 
 def _plain(value: object) -> object:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vaecodec.cli.console import about, note, put_json
+from vaecodec.cli.console import about, note, put_json, tell_notices
 from vaecodec.cli.device import Device, Verbose, tell_setup, tell_times
 from vaecodec.cli.folders import (
     Engine,
@@ -134,7 +134,7 @@ def decompress(
 
     from vaecodec.container import read_header
     from vaecodec.fileio import read_bytes
-    from vaecodec.image import check_suffix, write_image
+    from vaecodec.image import check_suffix, write_image, writing_notices
 
     suffix = suffix if target == STREAM else PurePath(target).suffix
     check_suffix(suffix)
@@ -166,10 +166,12 @@ def decompress(
     with trace.stage("write"):
         written = write_image(image, suffix)
         write(target, written, force=force)
+    notices = writing_notices(image, suffix)
+    tell_notices(target, notices, quiet=quiet)
 
     if as_json:
         size = (image.width, image.height)
-        done = Outcome(source, target, "done", len(data), len(written), *size, seconds)
+        done = Outcome(source, target, "done", len(data), len(written), *size, seconds, notices)
         measured = {} if reference is None else {"psnr_db": fidelity}
         put_json(file_facts(done, mode=header.mode.name, **measured))
     elif not quiet:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vaecodec.cli.console import about, note, put_json
+from vaecodec.cli.console import about, note, put_json, tell_notices
 from vaecodec.cli.device import Device, Verbose, tell_setup, tell_times
 from vaecodec.cli.folders import (
     Engine,
@@ -124,7 +124,7 @@ def denoise(
     check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
     check_target(target, force=force, source=source)
 
-    from vaecodec.image import check_suffix, write_image
+    from vaecodec.image import check_suffix, write_image, writing_notices
 
     suffix = suffix if target == STREAM else PurePath(target).suffix
     check_suffix(suffix)
@@ -148,12 +148,13 @@ def denoise(
         written = write_image(clean, suffix)
     with trace.stage("write"):
         write(target, written, force=force)
+    lost = writing_notices(clean, suffix)
+    tell_notices(target, lost, quiet=quiet)
 
     if as_json:
         size = (clean.width, clean.height)
-        done = Outcome(
-            source, target, "done", input_bytes, len(written), *size, seconds, image.notices
-        )
+        notices = image.notices + lost
+        done = Outcome(source, target, "done", input_bytes, len(written), *size, seconds, notices)
         put_json(file_facts(done, mode=clean.mode.name, strength=strength))
     elif not quiet:
         size = f"{clean.width}x{clean.height} {clean.mode.name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vaecodec.cli.console import about, note
+from vaecodec.cli.console import about, tell_notices
 
 if TYPE_CHECKING:
     from vaecodec.limits import Limits
@@ -31,7 +31,5 @@ def read_source(source: str, limits: Limits, *, quiet: bool) -> tuple[Raster, in
     data = read_bytes(source, limits)
     with about(source):
         image = read_image(data, limits)
-    if not quiet:
-        for notice in image.notices:
-            note(f"{source}: {notice}")
+    tell_notices(source, image.notices, quiet=quiet)
     return image, len(data)
