@@ -30,6 +30,12 @@ _KILLED = -9
 """The exit code of SIGKILL, by which systems that run out of memory end processes."""
 
 
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of all cores in a period, and the period, of a cgroup of version 2."""
+_WINDOWS_WORKERS = 61
+"""How many a process can wait for there."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """What a folder holds for a job.
@@ -46,10 +52,21 @@ class Listing:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many cores this process may use, by its affinity and its container's quota."""
+    if sys.platform != "linux":
+        return os.cpu_count() or 1
+    count = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):  # no cgroup, or "max" instead of a quota
+        quota, period = (int(number) for number in _CPU_QUOTA.read_text().split())
+        count = min(count, -(-quota // period))
+    return max(count, 1)
+
+
+def default_processes(job: Job) -> int:
+    """Return how many files to work on at a time: one for each core, or on a GPU one."""
+    if getattr(job, "device", "cpu") == "cuda":
+        return 1
+    return min(cores(), _WINDOWS_WORKERS) if sys.platform == "win32" else cores()
 
 
 def list_folder(source: str, target: str, job: Job, *, recursive: bool) -> Listing:

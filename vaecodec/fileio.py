@@ -72,7 +72,7 @@ def write_atomic(
         if _is_stream(name):
             target.write_bytes(data)
         else:
-            _replace(target, data)
+            _put_in_place(target, data, name, force=force)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise OutputError(f"cannot write {name}: {_reason(error)}") from error
 
@@ -223,11 +223,11 @@ def check_output(name: str, *, force: bool) -> Path:
     if not target.is_file():
         raise OutputError(f"cannot write {name}: it is not a regular file")
     if not force:
-        raise OutputExistsError(f"{name} exists already; --force replaces it")
+        raise _exists_already(name)
     return target
 
 
-def _replace(target: Path, data: bytes | memoryview) -> None:
+def _put_in_place(target: Path, data: bytes | memoryview, name: str, *, force: bool) -> None:
     """Put `data` in a temporary file beside `target`, then rename it."""
     # The name is short and does not contain the target's, which may be as long as names can be.
     temporary = target.with_name(f".vaecodec-{secrets.token_hex(8)}.tmp")
@@ -241,11 +241,32 @@ def _replace(target: Path, data: bytes | memoryview) -> None:
             file.flush()
             # Without this a power cut could keep the rename and lose the content.
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        if force:
+            os.replace(temporary, target)
+        else:
+            _rename_new(temporary, target, name)
     except BaseException:  # an interrupt must not leave the file behind either
+        with contextlib.suppress(OSError):
+            temporary.chmod(stat.S_IWRITE)  # without which Windows removes nothing
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def _rename_new(temporary: Path, target: Path, name: str) -> None:
+    """Rename a file, unless another process has put one there meanwhile."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError as error:
+        raise _exists_already(name) from error
+    except OSError:  # no second names on this disk
+        os.replace(temporary, target)
+    else:
+        temporary.unlink()
+
+
+def _exists_already(name: str) -> OutputExistsError:
+    return OutputExistsError(f"{name} exists already; --force replaces it")
 
 
 def _abandon_stdout() -> None:

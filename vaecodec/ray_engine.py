@@ -23,9 +23,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 from vaecodec import batch, stores
+from vaecodec.bundle import MODELS, find_bundle
 from vaecodec.errors import InsufficientMemoryError, RuntimeUnavailableError
 from vaecodec.jobs import Job, Outcome, Task, Work, bound_memory, carry_out, failed
 
@@ -79,6 +80,7 @@ def run(
     waiting = dict(enumerate(tasks))
     if not waiting:
         return
+    job = _located(job)
     with _cluster(address) as ray:
         actors, share = _room(ray, job, min(processes, len(waiting)), threads)
         actors = min(actors, len(waiting))
@@ -201,6 +203,15 @@ def _anywhere(task: Task) -> Task:
         for address in (task.source, task.target)
     )
     return replace(task, source=source, target=target)
+
+
+def _located(job: Job) -> Job:
+    """Return a job whose bundle is found in every process, wherever it works."""
+    given = getattr(job, "bundle", None)
+    if given is None:
+        return job
+    path = os.path.abspath(find_bundle(given).path)
+    return job if path == str(MODELS / given) else replace(cast("Any", job), bundle=path)
 
 
 def _here(ray: Any) -> Any:

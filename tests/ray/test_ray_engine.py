@@ -53,6 +53,16 @@ pytestmark = [
 ]
 
 
+def test_a_bundle_is_found_from_any_folder(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(Path(BUNDLE).parent)
+    located = ray_engine._located(Compress(bundle="bundle", quality=30))
+    assert located == Compress(bundle=BUNDLE, quality=30)
+    for job in (Compress(), Decompress()):
+        assert ray_engine._located(job) == job
+    with pytest.raises(ModelNotFoundError, match="no bundle named nowhere"):
+        ray_engine._located(Compress(bundle="nowhere"))
+
+
 @dataclass(frozen=True)
 class Traced:
     """A job that leaves a mark when a process is at a file, and stays there for a while."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -349,3 +350,19 @@ def test_images_there_and_back(tmp_path: Path):
         assert (image.mode, image.size) == ("RGBA", (42, 30))
     made = back.open(1)(read_bytes(tmp_path / "coded" / "L.vaec"))
     assert (made.width, made.height) == (40, 30)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cgroups are of Linux")
+@pytest.mark.parametrize(
+    ("said", "count"), [("150000 100000", 2), ("max 100000", 9), ("10 100000", 1), ("", 9)]
+)
+def test_a_containers_quota_bounds_the_cores(
+    said: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "cpu.max").write_text(said)
+    monkeypatch.setattr(batch, "_CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(9)))
+    assert batch.cores() == batch.default_processes(Compress()) == count
+    assert batch.default_processes(Compress(device="cuda")) == 1
+    (tmp_path / "cpu.max").unlink()
+    assert batch.cores() == 9

@@ -249,12 +249,41 @@ def test_failure_leaves_nothing_behind(
     path = tmp_path / "out.bin"
     if force:
         path.write_bytes(b"old")
+    monkeypatch.setattr(os, "link", fail)  # as on disks that have no second names
     monkeypatch.setattr(os, step, fail)
     with pytest.raises(OutputError, match=r"cannot write .*out\.bin: no space left on device"):
         write_atomic(path, DATA, force=force)
     assert listing(tmp_path) == (["out.bin"] if force else [])
     if force:
         assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("has_links", [False, True])
+def test_a_new_file_is_put_in_place_by_link_or_by_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+):
+    def fail(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", fail)
+    write_atomic(tmp_path / "out.bin", DATA)
+    assert (tmp_path / "out.bin").read_bytes() == DATA
+    assert listing(tmp_path) == ["out.bin"]
+
+
+@posix
+def test_what_another_process_has_written_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "out.bin"
+    monkeypatch.setattr(os, "fsync", lambda _: path.write_bytes(b"theirs"))
+    with pytest.raises(OutputExistsError, match="exists already"):
+        write_atomic(path, DATA)
+    assert path.read_bytes() == b"theirs"
+    write_atomic(path, DATA, force=True)
+    assert path.read_bytes() == DATA
+    assert listing(tmp_path) == ["out.bin"]
 
 
 def test_interrupt_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

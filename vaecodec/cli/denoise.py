@@ -57,8 +57,8 @@ def _check_strength(strength: float) -> float:
 def _is_within(folder: str, other: str) -> bool:
     """Tell whether a folder is another, or inside of it: files may be there before they are."""
     places = (place if "://" in place else os.path.realpath(place) for place in (folder, other))
-    inner, outer = (place.rstrip("/") + "/" for place in places)
-    return inner.startswith(outer)
+    inner, outer = map(PurePath, places)
+    return inner.is_relative_to(outer)
 
 
 def denoise(

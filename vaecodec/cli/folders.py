@@ -43,7 +43,8 @@ Jobs = Annotated[
         metavar="N",
         min=0,
         show_default=False,
-        help="Files of a folder that are worked on at a time; as many as cores by default.",
+        help="Files of a folder that are worked on at a time; by default as many as there are "
+        "cores, or one on a GPU.",
     ),
 ]
 Engine = Annotated[
@@ -200,6 +201,6 @@ def _start(
         )
     from vaecodec import batch
 
-    processes = min(jobs or batch.cores(), len(tasks))
+    processes = min(jobs or batch.default_processes(job), len(tasks))
     threads = max(1, batch.cores() // max(processes, 1))
     return batch.run(job, tasks, processes=processes, threads=threads, force=force)

@@ -30,6 +30,8 @@ def complete_strip(incomplete: str) -> list[str]:
 
 
 def _check_format(suffix: str) -> str:
+    if not re.fullmatch(r"\.?\w+", suffix):
+        raise typer.BadParameter(f"{suffix!r} is no suffix: write one as png")
     return "." + suffix.removeprefix(".").lower()
 
 
