@@ -1,8 +1,9 @@
 """Training of a denoiser as a task.
 
-Every term of the loss is the logarithm of what it measures: of a squared error, or of rate plus
-weighted error. So faint and strong noise, low and high levels count alike, and the mean over images
-is nearly that of their PSNR.
+Every term of the loss grows nearly as the logarithm of what it measures: a squared error, or rate
+plus weighted error. So faint and strong noise, low and high levels count nearly alike. Of errors it
+is the fourth root: what a crop has of an image's error, and so of its PSNR, is the more the busier
+the crop is, which logarithms of single crops would leave out.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ from export.objective import rate_distortion
 from export.task import Batch, Network
 from vaecodec.bundle import ANCHORS, PATCH
 
-CODED_SHARE = 0.5
+CODED_SHARE = 1 / 3
 """Share of a batch that goes through rounding and prior; the rest trains what needs no file."""
 GREY_SHARE = 0.06
 """Share of a batch that is grey, its noise the same in all channels."""
 ERROR_FLOOR = 1.0
 """Squared error, in 8-bit units, under which an image is as good as clean."""
+ERROR_POWER = 0.25
+CODED_FLOOR = 5.0
+"""The same of what is coded: flat crops, which cost nearly nothing, would outweigh all others."""
 ERROR_LEAST = 1e-3
 """What no error is told to be less than: an image that is exact has no PSNR."""
 OUTPUTS = ("estimate", "decoded", "restored")
@@ -67,9 +71,9 @@ class Denoising:
         out = network(batch["noisy"], anchor, coded)
         errors = {name: squared_error(out[name], x[-len(out[name]) :]) for name in OUTPUTS}
         measured = rate_distortion(out, x[:coded], hard=False)
-        cost = measured.bpp + self.arch.lmbda(anchor[:coded]) * measured.mse
-        logs = [torch.log(error + ERROR_FLOOR).mean() for error in errors.values()]
-        total = sum(logs, torch.log(cost).mean())
+        cost = measured.bpp + self.arch.lmbda(anchor[:coded]) * (measured.mse + CODED_FLOOR)
+        powers = [(error + ERROR_FLOOR) ** ERROR_POWER for error in errors.values()]
+        total = sum((power.mean() / ERROR_POWER for power in powers), torch.log(cost).mean())
         means = {f"{name}_db": _psnr_db(error.detach()) for name, error in errors.items()}
         return total, means | {"bpp": measured.bpp.detach().mean()}
 
