@@ -102,6 +102,7 @@ def test_only_the_command_line_prints(path: Path):
 
 def test_public_names_are_sorted_and_exist():
     assert vaecodec.__all__ == sorted(vaecodec.__all__)
+    assert set(vaecodec.__all__) <= set(dir(vaecodec))
     for name in vaecodec.__all__:
         assert getattr(vaecodec, name) is not None
     with pytest.raises(AttributeError, match="no_such"):

@@ -5,7 +5,8 @@
 >>> image = vaecodec.decode(data)
 >>> clean = vaecodec.denoise(noisy)
 
-`Codec` does the same for a bundle and a device of choice. What is wrong with a file, an image or a
+`Codec` does the same for a bundle and a device of choice, and `encode_to` encodes to a size or a
+fidelity. What is wrong with a file, an image or a
 model derives from `VaecodecError`; `vaecodec.errors` has them all. A wrong argument is a ValueError
 or TypeError. Nothing heavy is imported before it is used.
 """
@@ -13,6 +14,7 @@ or TypeError. Nothing heavy is imported before it is used.
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib import import_module
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +38,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from vaecodec.codec import Codec, Denoisable
-    from vaecodec.raster import Samples
+    from vaecodec.container import Data
+    from vaecodec.raster import Raster, Samples
+    from vaecodec.search import Target, encode_to
+    from vaecodec.segments import Box
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Box",
     "Codec",
     "FormatError",
     "ImageError",
@@ -50,11 +56,14 @@ __all__ = [
     "ModelError",
     "OutputError",
     "OutputExistsError",
+    "Raster",
     "RuntimeUnavailableError",
+    "Target",
     "VaecodecError",
     "decode",
     "denoise",
     "encode",
+    "encode_to",
     "register_vaec_opener",
 ]
 
@@ -71,7 +80,7 @@ def encode(
     return _codec(find_bundle("base").path).encode(image, quality=quality, denoise=denoise)
 
 
-def decode(data: bytes) -> Image.Image:
+def decode(data: Data) -> Image.Image:
     """Decompress a `.vaec` file with the bundle that it names; see `Codec.decode`."""
     from vaecodec.bundle import find_by_id
     from vaecodec.container import read_header
@@ -109,9 +118,21 @@ def _opened(folder: Path) -> Codec:
     return Codec(folder)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Codec":
-        from vaecodec.codec import Codec
+_LAZY = {
+    "Box": "vaecodec.segments",
+    "Codec": "vaecodec.codec",
+    "Raster": "vaecodec.raster",
+    "Target": "vaecodec.search",
+    "encode_to": "vaecodec.search",
+}
+"""Public names, and the modules that they are imported from when somebody asks for them."""
 
-        return Codec
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

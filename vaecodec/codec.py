@@ -20,7 +20,7 @@ from PIL import Image
 from vaecodec.alpha import pack_plane
 from vaecodec.budget import Budget
 from vaecodec.bundle import PATCH, Bundle, find_bundle
-from vaecodec.container import Container, Header, pack
+from vaecodec.container import Container, Data, Header, pack
 from vaecodec.denoising import (
     DENOISER_BYTES,
     DenoiseOptions,
@@ -117,7 +117,7 @@ class Codec:
 
     def decode(
         self,
-        data: bytes | memoryview,
+        data: Data,
         *,
         region: Box | None = None,
         strip: Collection[str] = (),
@@ -127,8 +127,8 @@ class Codec:
 
         Args:
             data: a whole file.
-            region: the rectangle to decode, in pixels; all by default. Only the segments that it
-                needs are read.
+            region: the rectangle to decode, in pixels, as `vaecodec.Box(top, left, bottom, right)`;
+                all by default. Only the segments that it needs are read.
             strip: metadata to leave out; see `encode`.
             trace: filled with times, if given.
 
@@ -139,7 +139,7 @@ class Codec:
             ModelMismatchError: the file was made with another bundle.
             ImageError: it has 16 bits per sample and more than grey, which Pillow has not:
                 see `decode_raster`.
-            TypeError: `data` is not bytes.
+            TypeError: `data` is not bytes, or `region` no `Box`.
             ValueError: the region is not within the image, or empty.
         """
         raster = self.decode_raster(data, region=region, strip=strip, trace=trace)
@@ -149,7 +149,7 @@ class Codec:
 
     def decode_raster(
         self,
-        data: bytes | memoryview,
+        data: Data,
         *,
         region: Box | None = None,
         strip: Collection[str] = (),
@@ -160,13 +160,11 @@ class Codec:
         Returns:
             What holds the samples, ``(h, w, c)`` uint8 or uint16, as `pixels`.
         """
-        if not isinstance(data, bytes | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"data must be the bytes of a file, not {type(data)}")
         with memory_errors():
             return self._reader.decode(data, self.limits, region, strip, trace or Trace())
 
     def preview(
-        self, data: bytes | memoryview, *, strip: Collection[str] = (), trace: Trace | None = None
+        self, data: Data, *, strip: Collection[str] = (), trace: Trace | None = None
     ) -> Raster:
         """Return about what averaging squares of 8 x 8 pixels would make of the decoded image.
 

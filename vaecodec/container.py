@@ -65,6 +65,8 @@ _CHUNK_HEAD = struct.Struct("<4sI")
 _CRC = struct.Struct("<I")
 HEADER_BYTES = _HEADER.size
 CHUNK_OVERHEAD_BYTES = _CHUNK_HEAD.size + _CRC.size
+Data = bytes | bytearray | memoryview
+"""What holds a file."""
 
 
 class Mode(IntEnum):
@@ -222,7 +224,7 @@ def pack(container: Container, limits: Limits = DEFAULT_LIMITS) -> bytes:
 
 
 def unpack(
-    data: bytes | memoryview,
+    data: Data,
     limits: Limits = DEFAULT_LIMITS,
     segments: Collection[int] | None = None,
 ) -> Container:
@@ -238,7 +240,7 @@ def unpack(
         FormatError: By cause, as the module's docstring lists them.
         LimitError: If a size is over its limit.
     """
-    view = memoryview(data)
+    view = as_view(data)
     limits.check_file_bytes(len(view))
     header, chunk_count = _parse_header(view)
     limits.check_size(header.width, header.height)
@@ -274,7 +276,7 @@ def unpack(
         raise CorruptError(f"the chunks do not fit the header: {error}") from error
 
 
-def read_header(data: bytes | memoryview) -> Header:
+def read_header(data: Data) -> Header:
     """Read the header alone, as `info` needs it; no limits apply, as nothing is allocated.
 
     Args:
@@ -283,7 +285,18 @@ def read_header(data: bytes | memoryview) -> Header:
     Raises:
         FormatError: By cause, as the module's docstring lists them, chunks left aside.
     """
-    return _parse_header(data)[0]
+    return _parse_header(as_view(data))[0]
+
+
+def as_view(data: Data) -> memoryview:
+    """Return the bytes of a file.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(data, Data):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"data must be the bytes of a file, not {type(data)}")
+    return memoryview(data)
 
 
 def _pack_header(header: Header, chunk_count: int) -> bytes:
@@ -304,7 +317,7 @@ def _pack_header(header: Header, chunk_count: int) -> bytes:
     return covered + _CRC.pack(zlib.crc32(covered))
 
 
-def _parse_header(data: bytes | memoryview) -> tuple[Header, int]:
+def _parse_header(data: memoryview) -> tuple[Header, int]:
     """Parse and check a header; return it with the number of chunks that follow."""
     start = bytes(data[: len(MAGIC)])
     if start != MAGIC:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vaecodec.alpha import average_plane, unpack_plane
 from vaecodec.bundle import PATCH, PREVIEW_SCALE, Bundle
-from vaecodec.container import Container, read_header, unpack
+from vaecodec.container import Container, Data, read_header, unpack
 from vaecodec.errors import ModelMismatchError
 from vaecodec.latents import LatentCoder
 from vaecodec.limits import Limits
@@ -36,7 +36,7 @@ class FileReader:
 
     def decode(
         self,
-        data: bytes | memoryview,
+        data: Data,
         limits: Limits,
         region: Box | None,
         strip: Collection[str],
@@ -57,7 +57,7 @@ class FileReader:
         return from_array(out, metadata)
 
     def preview(
-        self, data: bytes | memoryview, limits: Limits, strip: Collection[str], trace: Trace
+        self, data: Data, limits: Limits, strip: Collection[str], trace: Trace
     ) -> Raster:
         """Return a small image; see `Codec.preview`."""
         container = self._open(data, limits)
@@ -87,13 +87,15 @@ class FileReader:
         return from_array(out, from_chunks(container.ancillary).upright().without(strip))
 
     def _open(
-        self, data: bytes | memoryview, limits: Limits, region: Box | None = None
+        self, data: Data, limits: Limits, region: Box | None = None
     ) -> Container:
         """Read a file, or what of it a region needs, as `decode` does."""
         header = read_header(data)
         limits.check_size(header.width, header.height)
         numbers = None
         if region is not None:
+            if not isinstance(region, Box):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"the region must be a vaecodec.Box, not {type(region)}")
             if region.within(Box(0, 0, header.height, header.width)) != region or not region.area:
                 raise ValueError(f"the region is not within {header.width}x{header.height} pixels")
             grid = latent_box(header.width, header.height)

@@ -201,8 +201,15 @@ def test_what_cannot_be_encoded_is_refused(codec: Codec):
 def test_wrong_arguments_are_named(codec: Codec):
     with pytest.raises(TypeError, match="PIL image"):
         codec.encode("photograph.jpg")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="bytes of a file"):
-        codec.decode("photograph.vaec")  # type: ignore[arg-type]
+    data = codec.encode(photograph(30, 30))
+    for wrong in ("photograph.vaec", io.BytesIO(data), None):
+        for decode in (codec.decode, codec.preview, vaecodec.decode):
+            with pytest.raises(TypeError, match="bytes of a file"):
+                decode(wrong)  # type: ignore[arg-type]
+    for kind in (bytearray, memoryview):
+        assert codec.decode(kind(data)).size == (30, 30)
+    with pytest.raises(TypeError, match=r"must be a vaecodec\.Box"):
+        codec.decode(data, region=(0, 0, 5, 5))  # type: ignore[arg-type]
 
 
 def test_limits_hold_in_both_directions(tiny_bundle: Path, codec: Codec):
