@@ -16,7 +16,7 @@ from vaecodec.limits import Limits
 from vaecodec.metadata import from_chunks
 from vaecodec.raster import SAMPLE_TYPES, Raster, Samples, from_array, from_planes
 from vaecodec.runtime import scalar_inputs
-from vaecodec.segments import TILE_PIXELS, Box, latent_box, segments, tiles
+from vaecodec.segments import SEGMENT, TILE_PIXELS, Box, latent_box, segments, tiles
 from vaecodec.trace import Trace
 from vaecodec.transforms import Transforms
 
@@ -47,7 +47,8 @@ class FileReader:
         header = container.header
         wanted = region or Box(0, 0, header.height, header.width)
         grid = latent_box(header.width, header.height)
-        check_memory(limits, wanted.area * header.mode * header.bit_depth // 8)
+        image_bytes = wanted.area * header.mode * header.bit_depth // 8
+        check_memory(limits, image_bytes, self._kept_bytes(wanted, grid))
         out = np.empty((*wanted.shape, header.mode), SAMPLE_TYPES[header.bit_depth])
         if header.mode.has_alpha:
             with trace.stage("alpha"):
@@ -56,9 +57,7 @@ class FileReader:
         metadata = from_chunks(container.ancillary).upright().without(strip)
         return from_array(out, metadata)
 
-    def preview(
-        self, data: Data, limits: Limits, strip: Collection[str], trace: Trace
-    ) -> Raster:
+    def preview(self, data: Data, limits: Limits, strip: Collection[str], trace: Trace) -> Raster:
         """Return a small image; see `Codec.preview`."""
         container = self._open(data, limits)
         header = container.header
@@ -86,9 +85,7 @@ class FileReader:
             from_planes(x[0, :, :rows, :columns], target[:, :, : header.mode.colours])
         return from_array(out, from_chunks(container.ancillary).upright().without(strip))
 
-    def _open(
-        self, data: Data, limits: Limits, region: Box | None = None
-    ) -> Container:
+    def _open(self, data: Data, limits: Limits, region: Box | None = None) -> Container:
         """Read a file, or what of it a region needs, as `decode` does."""
         header = read_header(data)
         limits.check_size(header.width, header.height)
@@ -108,6 +105,13 @@ class FileReader:
                 f"{self.bundle.name} is {self.bundle.model_id.hex()}"
             )
         return container
+
+    def _kept_bytes(self, wanted: Box, grid: Box) -> int:
+        """Return what the latents of all segments take that a row of tiles sees."""
+        halo, area = self.bundle.halo, wanted.outward(PATCH)
+        rows = max(tile.grown(halo).within(grid).outward(SEGMENT).shape[0] for tile in tiles(area))
+        columns = area.grown(halo).within(grid).outward(SEGMENT).shape[1]
+        return 4 * self.bundle.latent_channels * SEGMENT**2 * rows * columns
 
     def _read_colours(
         self, container: Container, wanted: Box, grid: Box, out: Samples, trace: Trace

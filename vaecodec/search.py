@@ -311,7 +311,8 @@ class _Coding:
             return False
         self._level = level if at_an_end else min(level + _LEAD, MAX_LEVEL)
         self._analysed.clear()  # before the next takes memory
-        self._analysed.extend(self._analyse(self._level))
+        for tile, y in self._analyse(self._level):
+            self._analysed.append((tile, np.ascontiguousarray(y)))  # without its halo
         return True
 
     def _analyse(self, level: int) -> Iterator[Analysed]:
