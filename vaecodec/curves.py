@@ -11,9 +11,11 @@ from typing import Any, cast
 
 from vaecodec.errors import InputError
 from vaecodec.fileio import read_bytes
-from vaecodec.metrics import Point, bd_rate
+from vaecodec.metrics import Point, bd_rate, clean_curve
 
 Curves = dict[str, list[Point]]
+ENOUGH = 4
+"""Points of a curve from which its interpolation can be relied on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Comparison:
         high: Upper end.
         problem: Why there is no figure; empty where there is one.
         metric: The name of what is held equal.
+        points: How many the curve of fewer usable points has; with under `ENOUGH`, the figure is a
+            rough one.
     """
 
     codec: str
@@ -35,6 +39,7 @@ class Comparison:
     high: float | None = None
     problem: str = ""
     metric: str = "psnr"
+    points: int = ENOUGH
 
 
 def load_curves(path: str | Path) -> Curves:
@@ -110,5 +115,6 @@ def compare(
             found.append(Comparison(codec, None, problem=str(error), metric=metric))
         else:
             ends = result.low_db, result.high_db
-            found.append(Comparison(codec, result.percent, *ends, metric=metric))
+            fewest = min(len(clean_curve(curve)), len(clean_curve(points)))
+            found.append(Comparison(codec, result.percent, *ends, metric=metric, points=fewest))
     return tuple(found)

@@ -168,7 +168,11 @@ def _to_size(coding: _Coding, limit_bytes: int) -> Reached:
     fitting = [one for one in tries if len(one.data) <= limit_bytes]
     if not fitting:
         least = min(len(one.data) for one in tries)
-        raise TargetError(f"at quality 0 the file has {least:,} bytes, more than {limit_bytes:,}")
+        metadata = sum(len(chunk.payload) for chunk in coding.ancillary)
+        hint = f"; {metadata:,} of them are metadata, which can be left out" if metadata else ""
+        raise TargetError(
+            f"at quality 0 the file has {least:,} bytes, more than {limit_bytes:,}{hint}"
+        )
     best = max(fitting, key=lambda one: (len(one.data), one.level))
     short = best.level == MAX_LEVEL and best.value < window.low
     notice = "even at quality 100 the file is smaller than the target" if short else ""
@@ -293,6 +297,7 @@ class _Coding:
         self._frame = codec.frame(raster, strip, trace)
         self.fixed_bytes = len(pack(self._frame, codec.limits))
         """What of a file no level changes."""
+        self.ancillary = self._frame.ancillary
         self._size: tuple[float, float] | None = None
         # What each segment took the last time, or is going to take.
         self._segment_bytes: Mapping[int, float] = (

@@ -71,7 +71,7 @@ def test_the_same_as_json():
     base, found = find_bundle("base"), facts["base"]
     assert found["model_id"] == base.model_id.hex()
     assert found["size_bytes"] == sum((base.path / file).stat().st_size for file in base.files)
-    assert found["training_hours"] == base.manifest["training"]["hours"]
+    assert found["last_run_hours"] == base.manifest["training"]["hours"]
     assert found["lmbda_max"] == base.manifest["architecture"]["lmbda_max"]
     assert (found["licence"], found["error"]) == (base.manifest["licence"], None)
     one = run("models", "base", "--json")
@@ -146,7 +146,7 @@ def test_a_manifest_may_say_anything_else(installed: Path):
         json.loads(line) for line in run_with(installed, "models", "--json").stdout.splitlines()
     ]
     for fact in facts[1:]:
-        assert fact["error"] is fact["training_hours"] is fact["encode_kmac"] is None
+        assert fact["error"] is fact["last_run_hours"] is fact["encode_kmac"] is None
 
 
 def test_nothing_heavy_is_imported():

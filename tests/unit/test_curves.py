@@ -71,6 +71,8 @@ def test_comparisons_take_the_curve_as_the_anchor():
     result = compare(iter(dearer), {"same": CURVE, "far": far, "short": CURVE[:1]})
     assert [comparison.codec for comparison in result] == ["same", "far", "short"]
     assert result[0].percent == pytest.approx(20)
+    assert result[0].points == len(CURVE)
+    assert compare(CURVE, {"fewer": CURVE[:3]})[0].points == 3
     assert (result[0].low, result[0].high, result[0].problem) == (27.0, 35.0, "")
     assert result[1].percent is result[2].percent is None
     assert "do not overlap" in result[1].problem

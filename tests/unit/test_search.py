@@ -18,8 +18,9 @@ from vaecodec.codec import Codec
 from vaecodec.container import MAX_LEVEL, read_header
 from vaecodec.errors import LimitError, TargetError
 from vaecodec.limits import Limits
+from vaecodec.metadata import Metadata
 from vaecodec.metrics import fidelity_db
-from vaecodec.raster import as_raster
+from vaecodec.raster import as_raster, from_array
 from vaecodec.rate import level_of_quality
 from vaecodec.reading import _TILE_BYTES_PER_PIXEL
 from vaecodec.search import PSNR_TOLERANCE_DB, SIZE_TOLERANCE, Target, encode_to
@@ -179,6 +180,13 @@ def test_what_no_quality_reaches_is_refused(codec: Codec, work: Work, image: str
     with pytest.raises(TargetError, match=r"at quality 100 the image has .* dB, less than 90"):
         encode_to(codec, picture, Target("psnr", 90))
     assert work.encodings <= 2 * ENCODINGS
+
+
+def test_metadata_that_outgrows_a_target_is_named(codec: Codec):
+    raster = from_array(noise(32, 32, 3), Metadata(icc=bytes(5000)))
+    with pytest.raises(TargetError, match="5,000 of them are metadata, which can be left out"):
+        encode_to(codec, raster, Target("size", 4000))
+    assert encode_to(codec, raster, Target("size", 4000), strip="icc").data
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 70), (3, 2, 4)])

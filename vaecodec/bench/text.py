@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from vaecodec.bench.means import value_of
 from vaecodec.bench.results import METRICS, TRANSFORMS, Judged, Report, Speed, Timing
-from vaecodec.curves import Comparison
+from vaecodec.curves import ENOUGH, Comparison
 
 _WIDTHS = {"psnr": 8, "ms-ssim": 10, "ssimulacra2": 11}
 _HEADS = {"psnr": "psnr_db", "ms-ssim": "ms_ssim_db", "ssimulacra2": "ssimulacra2"}
@@ -73,7 +73,8 @@ def _comparisons(found: Sequence[Comparison], titles: Mapping[str, str]) -> Iter
             yield f"  {name:<{width}}  {one.problem}"
         else:
             span = f"{one.low:.2f} to {one.high:.2f} {METRICS[one.metric].unit}".rstrip()
-            yield f"  {name:<{width}} {one.percent:+8.2f}%  over {span}"
+            few = f", rough: only {one.points} points" if one.points < ENOUGH else ""
+            yield f"  {name:<{width}} {one.percent:+8.2f}%  over {span}{few}"
 
 
 def speed_table(speed: Speed) -> Iterable[str]:

@@ -65,8 +65,8 @@ def _facts(folder: Path) -> dict[str, Any]:
             "encode_kmac",
             "decode_kmac",
             "denoise_kmac",
-            "training_hours",
-            "training_steps",
+            "last_run_hours",
+            "last_run_steps",
             "licence",
             "error",
         )
@@ -89,8 +89,8 @@ def _facts(folder: Path) -> dict[str, Any]:
         "encode_kmac": _number(cost.get("encoding")),
         "decode_kmac": _number(cost.get("decoding")),
         "denoise_kmac": _sum(cost, ("denoising_analysis", "synthesis", "refinement")),
-        "training_hours": _number(training.get("hours")),
-        "training_steps": _number(training.get("steps")),
+        "last_run_hours": _number(training.get("hours")),
+        "last_run_steps": _number(training.get("steps")),
         "licence": _line(bundle.manifest.get("licence")),
     }
 
@@ -98,7 +98,10 @@ def _facts(folder: Path) -> dict[str, Any]:
 def _table(models: list[dict[str, Any]]) -> str:
     """Return the facts as aligned plain text, and below it which models are broken."""
     rows = [
-        ("name", "version", "model id", "MB", "lmbda", "kMAC/px", "to denoise", "hours", "licence")
+        (
+            *("name", "version", "model id", "MB", "lmbda"),
+            *("kMAC/px", "to denoise", "last run, h", "licence"),
+        )
     ]
     rows += [_row(model) for model in models if not model["error"]]
     # A column in which no model has anything is left out.
@@ -123,7 +126,7 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
         _joined(model["lmbda_min"], model["lmbda_max"], " to "),
         _joined(model["encode_kmac"], model["decode_kmac"], " + "),
         "" if model["denoise_kmac"] is None else f"{model['denoise_kmac']:g}",
-        "" if model["training_hours"] is None else f"{model['training_hours']:g}",
+        "" if model["last_run_hours"] is None else f"{model['last_run_hours']:g}",
         model["licence"] or "",
     )
 

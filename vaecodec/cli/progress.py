@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 1.0
 """What one file may take before its progress is shown."""
+_KINDS = 8
+"""Suffixes of ignored files that are named."""
 
 
 @dataclass
@@ -239,10 +241,12 @@ def summary(totals: Totals, listing: Listing, *, recursive: bool) -> Iterator[st
     if totals.failed:
         yield f"  failed   {totals.failed:6,}  named above"
     if listing.ignored:
-        kinds = ", ".join(
-            f"{suffix or 'no suffix'} {count:,}" for suffix, count in listing.ignored.most_common(4)
-        )
-        yield f"  ignored  {listing.ignored.total():6,}  by their names: {kinds}"
+        kinds = [
+            f"{suffix or 'no suffix'} {count:,}" for suffix, count in listing.ignored.most_common()
+        ]
+        more = ["..."] if len(kinds) > _KINDS else []
+        named = ", ".join(kinds[:_KINDS] + more)
+        yield f"  ignored  {listing.ignored.total():6,}  by their names: {named}"
     if not listing.tasks:
         yield f"  nothing to do{deeper(recursive=recursive)}"
     if totals.done:
