@@ -215,10 +215,10 @@ def parts(
     model = trained_model(run, denoiser=True)
     if not isinstance(model, Denoiser):
         raise ValueError(f"{run} has no denoiser")
-    typer.echo("damage     front  autoencoder  with refinement  autoencoder, of the clean image")
+    typer.echo("damage       front  autoencoder  with refinement  autoencoder, of the clean image")
     for damage, psnr in measure_parts(model, photographs(images, every), ceiling=True).items():
         typer.echo(
-            f"{damage:9} {psnr['estimate']:6.2f} {psnr['decoded']:12.2f} {psnr['restored']:16.2f} "
+            f"{damage:11} {psnr['estimate']:6.2f} {psnr['decoded']:12.2f} {psnr['restored']:16.2f} "
             f"{psnr['ceiling']:32.2f}"
         )
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from export.cost import kmac_per_pixel
 from export.denoiser import Denoiser
 from export.dyadic import EXACT_STEPS, DyadicConv
+from export.folders import replaced
 from export.model import Model
 from export.onnx_export import anchor_tables, build_denoiser_graphs, build_graphs
 from export.tables import build_tables
@@ -55,7 +54,7 @@ def write_bundle(model: Model, folder: Path, name: str, provenance: dict[str, An
     files = {file: graph.SerializeToString() for file, graph in build_graphs(model).items()}
     files["tables.npz"] = build_tables(anchor_tables(model)["z_scale_index"])
     manifest = _manifest(model, name, provenance, files)
-    with _replaced(folder) as temporary:
+    with replaced(folder) as temporary:
         temporary.mkdir(parents=True)
         for file, data in files.items():
             (temporary / file).write_bytes(data)
@@ -98,33 +97,13 @@ def add_denoiser(denoiser: Denoiser, folder: Path, training: dict[str, Any]) -> 
         },
         "files": bundle.files | {file: _digest(data) for file, data in files.items()},
     }
-    with _replaced(folder) as temporary:
+    with replaced(folder) as temporary:
         shutil.copytree(folder, temporary)
         for file, data in files.items():
             (temporary / file).write_bytes(data)
         _write_manifest(temporary, manifest)
         manifest["kmac_per_pixel"] = kmac_per_pixel(find_bundle(temporary))
         _write_manifest(temporary, manifest)
-
-
-@contextmanager
-def _replaced(folder: Path) -> Generator[Path]:
-    """Yield where a folder is to be made, beside its place; then it goes there, if all went well.
-
-    A folder that was there before stays until that moment.
-    """
-    temporary, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("new", "old"))
-    for leftover in (temporary, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    try:
-        yield temporary
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    if folder.exists():
-        folder.rename(old)
-    temporary.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _digest(data: bytes) -> str:

@@ -30,6 +30,7 @@ def read_images(sources: Iterable[Path], smallest: int) -> Iterator[Pixels]:
 
     Raises:
         FileNotFoundError: a source does not exist.
+        ValueError: a pack is damaged.
     """
     for source in sources:
         if not source.exists():
@@ -45,11 +46,14 @@ def read_images(sources: Iterable[Path], smallest: int) -> Iterator[Pixels]:
 
 def _members(source: Path) -> Iterator[bytes]:
     if source.suffix == ".tar":
-        with tarfile.open(source) as pack:
-            for member in sorted(pack.getmembers(), key=lambda m: m.name):
-                stream = pack.extractfile(member)
-                if stream is not None:
-                    yield stream.read()
+        try:
+            with tarfile.open(source) as pack:
+                for member in sorted(pack.getmembers(), key=lambda m: m.name):
+                    stream = pack.extractfile(member)
+                    if stream is not None:
+                        yield stream.read()
+        except (tarfile.TarError, EOFError) as error:
+            raise ValueError(f"{source} is no whole .tar: {error}") from error
         return
     files = sorted(source.rglob("*")) if source.is_dir() else [source]
     for file in files:

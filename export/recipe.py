@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +10,21 @@ from typing import Any
 
 from export.architecture import Architecture
 from vaecodec.bundle import ANCHORS
+
+_COUNTS = {
+    "steps": 1,
+    "warmup_steps": 0,
+    "decay_steps": 0,
+    "crop": 1,
+    "batch": 1,
+    "seed": 0,
+    "validate_every": 1,
+}
+"""What a recipe counts, and from where."""
+_RATES = (
+    *("muon_rate", "adam_rate", "linear_rate", "table_rate", "weight_decay"),
+    *("clip_norm", "ema_decay", "checkpoint_minutes"),
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,14 @@ class Training:
     checkpoint_minutes: float = 10.0
 
     def __post_init__(self) -> None:
+        for name, least in _COUNTS.items():
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ValueError(f"{name} must be a whole number from {least}, not {value!r}")
+        for name in _RATES:
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a number from 0, not {value!r}")
         if self.crop % 64:
             raise ValueError(f"crop must be a multiple of 64, not {self.crop}")
         if self.autocast not in ("off", "bfloat16"):

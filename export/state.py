@@ -110,10 +110,15 @@ def load(path: Path, training: Training | None = None) -> tuple[Recipe, State]:
     """Read a checkpoint; `training` replaces the schedule that it was made with.
 
     Raises:
-        ValueError: another version of the trainer wrote it.
+        ValueError: it is no checkpoint, or another version of the trainer wrote it.
     """
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    recipe = Recipe.from_dict(content["recipe"])
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        recipe = Recipe.from_dict(content["recipe"])
+    except OSError:
+        raise
+    except Exception as error:  # PyTorch raises whatever damage runs it into
+        raise ValueError(f"{path} is no checkpoint of this trainer") from error
     if training is not None:
         recipe = replace(recipe, training=training)
     state = _state(_build(recipe), recipe.training)

@@ -22,6 +22,7 @@ import onnx
 from onnx import TensorProto, ValueInfoProto
 
 from export import triton_codec
+from export.folders import put_in_place
 from export.triton_codec import BUNDLE_FOLDER, DIRECTION
 from vaecodec.bundle import CARD, MANIFEST, Bundle, find_bundle
 
@@ -103,7 +104,7 @@ def write_repository(source: Path, repository: Path, device: str = "cpu") -> lis
         _write_models(bundle, made, INSTANCES[device])
         if repository.exists():
             for model in models:
-                _replace(repository / model, made / model, replaced / model)
+                put_in_place(made / model, repository / model, replaced / model)
         else:
             made.rename(repository)
     return models
@@ -237,16 +238,3 @@ def _check_place(repository: Path, models: list[str]) -> None:
 def _is_ours(model: Path) -> bool:
     config = model / CONFIG
     return config.is_file() and config.read_bytes().startswith(_MARK.encode())
-
-
-def _replace(place: Path, made: Path, replaced: Path) -> None:
-    """Move a model to its place; what was there goes elsewhere, and returns if that fails."""
-    if not place.exists():
-        made.rename(place)
-        return
-    place.rename(replaced)
-    try:
-        made.rename(place)
-    except OSError:
-        replaced.rename(place)
-        raise

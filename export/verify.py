@@ -26,6 +26,7 @@ from export.graph_checks import (
     error_beyond_halo,
     run_graph,
 )
+from export.measure import HYPER_PATCH
 from export.model import MEAN_MAX, MEAN_STEPS, Model
 from export.onnx_graph import Array
 from export.verify_denoiser import compare_denoiser, denoiser_halos
@@ -177,7 +178,9 @@ def _read_planes(path: Path) -> Array:
     raster = read_image(path.read_bytes())
     top, left = (max(0, side - CROP) // 2 for side in (raster.height, raster.width))
     middle = Box(top, left, top + CROP, left + CROP).within(raster.box)
-    return to_planes(from_array(raster.read(middle)).rgb())
+    planes = to_planes(from_array(raster.read(middle)).rgb())
+    edges = [(0, 0), (0, 0), *((0, -side % HYPER_PATCH) for side in planes.shape[2:])]
+    return np.pad(planes, edges, mode="edge")
 
 
 @torch.no_grad()

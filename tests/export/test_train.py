@@ -22,12 +22,14 @@ from export.__main__ import RECIPES, app
 from export.bundle import write_bundle
 from export.bundle_weights import read_model
 from export.data import Crops, read_images
+from export.likelihood import bits
 from export.log import append_rows, drop_rows_after
 from export.muon import Muon, orthogonalise
-from export.objective import loss, rate_distortion
+from export.objective import _with_noisy_gradient, loss, rate_distortion
 from export.recipe import Recipe, Training
 from export.state import CHECKPOINT, load, start, trained_model
 from export.train import Trainer, draw_levels, validation_crops
+from export.verify import _latents, _read_planes
 
 RECIPE = Recipe.from_dict(TINY_RECIPE)
 PHOTOGRAPH = SAMPLES / "astronaut-sign.jpg"
@@ -70,14 +72,42 @@ def test_twenty_steps_reduce_the_loss(changes: dict, crops: Crops, tmp_path: Pat
     recipe = replace(RECIPE, training=replace(RECIPE.training, **changes))
     run = trainer(recipe, crops, tmp_path)
     before = loss_at(run, crops, 40)
+    start_weights = [parameter.clone() for parameter in run.state.averaged.parameters()]
     run.run()
     assert run.state.step == 20
     assert loss_at(run, crops, 40) < 0.97 * before
+    moved = [
+        not torch.equal(averaged, initial)
+        for averaged, initial in zip(run.state.averaged.parameters(), start_weights, strict=True)
+    ]
+    assert sum(moved) > 0.8 * len(moved)
     assert {path.name for path in tmp_path.iterdir()} >= {
         CHECKPOINT,
         "validation.csv",
         "curve.png",
     }
+
+
+def test_latents_get_the_gradient_of_their_rate_under_noise(crops: Crops):
+    run_model = start(RECIPE, crops, None).model
+    x = crops.get(0).float().div(255)
+    out = run_model(x, torch.full((len(x),), 40.0))
+    for name, index in (("residual", out["scale_index"]), ("z", out["z_scale_index"])):
+        value = out[name].detach().requires_grad_()
+        torch.manual_seed(1)
+        exact = torch.zeros_like(value)
+        found = _with_noisy_gradient(exact, value, index.expand_as(value))
+        assert torch.equal(found, exact)
+        found.sum().backward()
+        gradient, value.grad = value.grad, None
+        torch.manual_seed(1)
+        noise = torch.rand_like(value) - 0.5
+        bits(value + noise, index.expand_as(value).detach()).sum().backward()
+        torch.testing.assert_close(gradient, value.grad)
+        assert float(gradient.abs().mean()) > 1e-3
+        out[name].retain_grad()
+    rate_distortion(out, x, hard=False).bpp.sum().backward()
+    assert all(float(out[name].grad.abs().mean()) > 1e-9 for name in ("residual", "z"))
 
 
 def test_resuming_gives_the_weights_of_no_interruption(crops: Crops, tmp_path: Path):
@@ -166,6 +196,10 @@ def test_the_schedule():
         ({"model": {"latent": 30}}, "multiple"),
         ({"model": {"width": 30}}, "width"),
         ({"training": {"crop": 100}}, "multiple of 64"),
+        ({"training": {"crop": 0}}, "crop must be a whole number from 1"),
+        ({"training": {"batch": 2.5}}, "batch must be a whole number"),
+        ({"training": {"validate_every": 0}}, "validate_every must be"),
+        ({"training": {"adam_rate": "x"}}, "adam_rate must be a number"),
         ({"training": {"autocast": "float16"}}, "autocast"),
         ({"training": {"steps": 10}}, "exceed"),
         ({"training": {"inner_optimizer": "lion"}}, "inner_optimizer"),
@@ -235,6 +269,30 @@ def test_images_come_from_folders_and_packs(tmp_path: Path):
         list(read_images([tmp_path / "missing"], smallest=1))
     with pytest.raises(ValueError, match="no image"):
         Crops([tmp_path], 128, 1, seed=0)
+    whole = (tmp_path / "pack.tar").read_bytes()
+    for damaged in (b"no tar", whole[:700]):
+        (tmp_path / "pack.tar").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"pack\.tar is no whole \.tar"):
+            list(read_images([tmp_path / "pack.tar"], smallest=1))
+
+
+@pytest.mark.parametrize("content", [{}, {"recipe": 1}, {"model": {}, "recipe": {}}, b"junk"])
+def test_what_is_no_checkpoint(content: object, tmp_path: Path):
+    path = tmp_path / CHECKPOINT
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match=r"no checkpoint|another version"):
+        load(path)
+
+
+def test_verify_takes_photographs_of_any_size(tiny_bundle: Path, tmp_path: Path):
+    with Image.open(PHOTOGRAPH) as image:
+        image.crop((100, 100, 300, 250)).save(tmp_path / "part.png")
+    planes = _read_planes(tmp_path / "part.png")
+    assert planes.shape == (1, 3, 192, 256)
+    assert _latents(read_model(tiny_bundle), planes, 40 * 256).y_hat.shape[2:] == (12, 16)
 
 
 def test_batches_depend_on_the_step_alone(crops: Crops):
