@@ -12,8 +12,8 @@ import os
 import signal
 import sys
 import time
-from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -101,6 +101,36 @@ def list_folder(source: str, target: str, job: Job, *, recursive: bool) -> Listi
     return listing
 
 
+def list_files(paths: Iterable[str], target: str | None, job: Job) -> Listing:
+    """Return the tasks of single files, whatever they are called.
+
+    Args:
+        paths: files.
+        target: the folder of the outputs; None puts each beside its input.
+        job: what is to be done.
+
+    Raises:
+        InputError: one is no file of this machine, or two outputs would be one file.
+    """
+    folders: defaultdict[str, list[str]] = defaultdict(list)
+    for path in dict.fromkeys(paths):
+        if path == "-" or "://" in path or os.path.isdir(path):
+            raise InputError(f"{path} is not one of several files: name it alone")
+        folder, name = os.path.split(path)
+        folders[folder].append(name)
+    listing = Listing([])
+    sources: dict[str, str] = {}
+    for folder, names in folders.items():
+        for name, output in _renamed(names, job.suffix):
+            path = os.path.join(folder, name)
+            goal = os.path.join(folder if target is None else target, output)
+            other = sources.setdefault(_folded(goal), path)
+            if other != path:
+                raise InputError(f"{other} and {path} would both become {goal}")
+            listing.tasks.append(Task(path, goal, _size(path)))
+    return listing
+
+
 def output_names(
     names: Iterable[str], job: Job, ignored: Counter[str]
 ) -> Iterator[tuple[str, str]]:
@@ -122,13 +152,17 @@ def output_names(
             mine.append(name)
         else:
             ignored[suffix] += 1
-    stems = Counter(_folded(PurePath(name).stem) for name in mine)
-    wholes = set(map(_folded, mine))
-    for name in mine:
+    yield from _renamed(mine, job.suffix)
+
+
+def _renamed(names: Sequence[str], suffix: str) -> Iterator[tuple[str, str]]:
+    stems = Counter(_folded(PurePath(name).stem) for name in names)
+    wholes = set(map(_folded, names))
+    for name in names:
         stem = PurePath(name).stem
         folded = _folded(stem)
         is_shared = stems[folded] > 1 or folded in wholes  # a.jpg.jpg beside a.jpg
-        yield name, (name if is_shared else stem) + job.suffix
+        yield name, (name if is_shared else stem) + suffix
 
 
 def _folded(name: str) -> str:

@@ -149,11 +149,10 @@ def test_no_command():
         (["compress", "a.png", "-q", "101"], "quality 101 is not in 0 to 100"),
         (["compress", "a.png", "-q", "nan"], "quality nan is not in 0 to 100"),
         (["compress", "a.png", "-q", "high"], "Invalid value for '-q'"),
-        (["compress", "a.png", "b.vaec", "-o", "c.vaec"], "name the output once"),
+        (["compress", "a.png", "b.png", "-o", "c.vaec"], "several files go to a folder"),
         (["compress", "a.png", "-", "--json"], "standard output is taken"),
         (["decompress", "-", "--json"], "standard output is taken"),
         (["compress", "a.png", "--strip", "exif,pixels"], "pixels is none of exif, icc, xmp, dpi"),
-        (["compress", "a.jpg", "b.JPG", "--force"], "b.JPG is named like an image"),
         (["decompress", "a.vaec", "--format", ""], "'' is no suffix"),
         (["denoise", "a.png", "--format", "x/y"], "'x/y' is no suffix"),
         (["decompress", "a.vaec", "--strip", "colour"], "colour is none of exif, icc, xmp, dpi"),
@@ -215,7 +214,7 @@ def test_an_existing_output_is_refused_before_the_model_is_looked_for(photo: Pat
 
 
 def test_outputs_that_cannot_be_written(photo: Path, tmp_path: Path):
-    refused(run("compress", photo, tmp_path), 6, "it is a folder")
+    refused(run("compress", photo, f"{tmp_path}/no/"), 6, "it names a folder")
     refused(run("compress", photo, "-o", tmp_path / "no" / "x.vaec"), 6, "there is no folder")
     refused(run("bench", tmp_path, "--json", photo), 6, "exists already")
 
@@ -238,6 +237,13 @@ def test_an_output_without_a_name(photo: Path):
     for source in (photo, photo.parent):
         misused(run("compress", source, ""), "the name of the output is empty")
         misused(run("decompress", source, "-o", ""), "the name of the output is empty")
+
+
+def test_a_compressed_file_is_never_called_an_image(photo: Path, tmp_path: Path):
+    for name in ("b.JPG", "b.png"):
+        done = run("compress", photo, tmp_path / name, "--force")
+        misused(done, f"{name} is named like an image")
+        assert not (tmp_path / name).exists()
 
 
 def test_the_input_is_never_the_output(photo: Path, tmp_path: Path):

@@ -28,6 +28,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from vaecodec.cli import app
+from vaecodec.cli.paths import part_paths
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "samples"
@@ -142,6 +143,8 @@ def of_command(name: str, words: list[str], found: Traffic) -> None:
     bundle = values.get("bundle")
     bundle = bundle if isinstance(bundle, str) and "/" in bundle else None
     written: set[str] = set()
+    if "paths" in values:  # of which the last may be written
+        values["source"], values["target"] = part_paths(values.pop("paths"), values.get("output"))
     for parameter, value in values.items():
         for text in value if isinstance(value, list | tuple) else [value]:
             if not isinstance(text, str) or text == "-":

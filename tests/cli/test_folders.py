@@ -93,6 +93,37 @@ def test_the_report_is_json_line_by_line(tmp_path: Path):
     assert lines[0].keys() <= json.loads(alone.stdout).keys()
 
 
+def test_several_files(tmp_path: Path):
+    pictures(tmp_path / "in", 3)
+    first, third = (tmp_path / "in" / name for name in ("00.png", "02.png"))
+    second = tmp_path / "in" / "inside" / "01.png"
+    run = vaecodec("compress", first, third, "--quiet")  # a file that is none of ours to write
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    assert files(tmp_path / "in") == ["00.png", "00.vaec", "02.png", "02.vaec", "inside/01.png"]
+    (tmp_path / "out").mkdir()
+    for paths in ((first, second, third, tmp_path / "out"), (first, tmp_path / "out")):
+        assert vaecodec("compress", *paths, "--quiet", "--force").returncode == 0
+        assert files(tmp_path / "out") == ["00.vaec", "01.vaec", "02.vaec"]
+    coded = sorted((tmp_path / "out").iterdir())
+    run = vaecodec("decompress", *coded, tmp_path / "none.vaec", "-o", f"{tmp_path}/back/")
+    assert run.returncode == 3
+    assert "none.vaec: cannot read" in run.stderr
+    assert files(tmp_path / "back") == ["00.png", "01.png", "02.png"]
+    (tmp_path / "in" / "inside" / "00.jpg").write_bytes(b"")
+    for wrong, reason in (
+        ((first, second, "-o", tmp_path / "file"), "several files go to a folder"),
+        ((first, second, "-", "-o", tmp_path), "- is not one of several files"),
+        ((first, second, tmp_path / "in" / "inside", "-o", tmp_path), "is not one of several"),
+        ((first, tmp_path / "in" / "inside" / "00.jpg", "-o", tmp_path), "would both become"),
+    ):
+        run = vaecodec("compress", *wrong)
+        assert run.returncode in (2, 3)
+        assert reason in " ".join(run.stderr.split())
+    run = vaecodec("denoise", first, third, tmp_path / "in")
+    assert run.returncode == 2
+    assert "cannot lie among the noisy" in " ".join(run.stderr.split())
+
+
 def test_the_same_command_again_does_what_is_missing(tmp_path: Path):
     pictures(tmp_path / "in", 3)
     vaecodec("compress", tmp_path / "in", tmp_path / "out", "-r", "--quiet")
@@ -243,7 +274,7 @@ def test_the_bar_counts_what_is_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(folders, "shown", shown)
     settings = {"recursive": False, "jobs": 1, "force": False, "as_json": False, "verbosity": 0}
     with pytest.raises(typer.Exit):
-        folders.process_folder(Compress(), str(tmp_path), None, quiet=True, **settings)
+        folders.process_many(Compress(), [str(tmp_path)], None, quiet=True, **settings)
     (bar,) = bars[0].progress.tasks
     assert bar.finished
     assert bar.completed == bar.total

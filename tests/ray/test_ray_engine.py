@@ -306,8 +306,8 @@ class Deadly(Compress):
 
         return work
 
-process_folder(
-    Deadly(), sys.argv[1], None, recursive=True, jobs=2, force=False, quiet=False,
+process_many(
+    Deadly(), [sys.argv[1]], None, recursive=True, jobs=2, force=False, quiet=False,
     as_json=True, verbosity=0, engine="ray", ray_address="local",
 )
 """

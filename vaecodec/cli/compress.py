@@ -14,8 +14,8 @@ from vaecodec.cli.folders import (
     RayAddress,
     Recursive,
     check_single,
-    is_folder,
-    process_folder,
+    is_many,
+    process_many,
 )
 from vaecodec.cli.options import (
     BundleName,
@@ -24,10 +24,9 @@ from vaecodec.cli.options import (
     MaxMemory,
     MaxPixels,
     Output,
+    Paths,
     Quiet,
-    Sources,
     Strip,
-    Target,
     check_json,
     chosen_limits,
     complete_quality,
@@ -35,7 +34,7 @@ from vaecodec.cli.options import (
     parse_size,
     stripped,
 )
-from vaecodec.cli.paths import check_target, choose_target, named_target, write
+from vaecodec.cli.paths import check_target, choose_target, part_paths, write
 from vaecodec.cli.progress import file_facts, working
 from vaecodec.cli.source import read_source
 from vaecodec.jobs import SUFFIX, Compress, Outcome, is_image
@@ -65,8 +64,7 @@ def _check_quality(quality: float | None) -> float | None:
 
 
 def compress(
-    source: Sources,
-    target: Target = None,
+    paths: Paths,
     output: Output = None,
     quality: Annotated[
         float | None,
@@ -124,7 +122,8 @@ def compress(
     """Compress an image, or a folder of them, to .vaec files.
 
     Without OUT, photo.jpg becomes photo.vaec beside it. Of a folder, the tree is mirrored in the
-    folder OUT; files whose output exists are skipped, so the same command goes on after a stop.
+    folder OUT; of it and of several files, those whose output exists are skipped, so the same
+    command goes on after a stop.
     """
     goal = _chosen_goal(quality, target_size, target_bpp, target_psnr)
     if denoise and (psnr or target_psnr is not None):
@@ -133,13 +132,14 @@ def compress(
     quality = DEFAULT_QUALITY if quality is None else quality
     left_out = stripped(strip)
     limits = chosen_limits(max_pixels, max_memory)
-    if is_folder(source):
+    sources, target = part_paths(paths, output, is_image)
+    if is_many(sources):
         if psnr:
             raise typer.BadParameter("it is for single images", param_hint="--psnr")
-        process_folder(
+        process_many(
             Compress(quality, goal, denoise, left_out, bundle, device, limits),
-            source,
-            named_target(target, output),
+            sources,
+            target,
             recursive=recursive,
             jobs=jobs,
             force=force,
@@ -150,13 +150,14 @@ def compress(
             ray_address=ray_address,
         )
         return
-    target = choose_target(source, target, output, SUFFIX)
-    if is_image(PurePath(target).suffix.lower()):
-        reason = f"{target} is named like an image: name a {SUFFIX} file, or a folder as IN"
-        raise typer.BadParameter(reason, param_hint="OUT")
+    (source,) = sources
+    target = choose_target(source, target, SUFFIX)
     check_json(target, as_json=as_json)
     check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
     check_target(target, force=force, source=source)
+    if is_image(PurePath(target).suffix.lower()):
+        reason = f"{target} is named like an image: name a {SUFFIX} file"
+        raise typer.BadParameter(reason, param_hint="OUT")
 
     image, input_bytes = read_source(source, limits, quiet=quiet)
 

@@ -15,8 +15,8 @@ from vaecodec.cli.folders import (
     RayAddress,
     Recursive,
     check_single,
-    is_folder,
-    process_folder,
+    is_many,
+    process_many,
 )
 from vaecodec.cli.options import (
     Force,
@@ -25,19 +25,18 @@ from vaecodec.cli.options import (
     MaxMemory,
     MaxPixels,
     Output,
+    Paths,
     Quiet,
-    Sources,
     Strip,
-    Target,
     check_json,
     chosen_limits,
     complete_bundle,
     examples,
     stripped,
 )
-from vaecodec.cli.paths import STREAM, check_target, choose_target, named_target, write
+from vaecodec.cli.paths import STREAM, check_target, choose_target, part_paths, write
 from vaecodec.cli.progress import file_facts, working
-from vaecodec.jobs import Decompress, Outcome
+from vaecodec.jobs import SUFFIX, Decompress, Outcome
 
 if TYPE_CHECKING:
     from vaecodec.container import Header, Mode
@@ -55,8 +54,7 @@ EXAMPLES = examples(
 
 
 def decompress(
-    source: Sources,
-    target: Target = None,
+    paths: Paths,
     output: Output = None,
     original: Annotated[
         str | None,
@@ -100,21 +98,23 @@ def decompress(
     """Decompress a .vaec file, or a folder of them, to images.
 
     Without OUT, photo.vaec becomes photo.png beside it; the suffix of OUT chooses the format. Of a
-    folder, the tree is mirrored in the folder OUT; files whose output exists are skipped.
+    folder, the tree is mirrored in the folder OUT; of it and of several files, those whose output
+    exists are skipped.
     """
     left_out = stripped(strip)
     limits = chosen_limits(max_pixels, max_memory)
-    if is_folder(source):
+    sources, target = part_paths(paths, output, SUFFIX.__eq__)
+    if is_many(sources):
         if original or region or scale > 1:
             what = "--original, --region and --scale"
             raise typer.BadParameter("they are for single files", param_hint=what)
         from vaecodec.image import check_suffix
 
         check_suffix(suffix)
-        process_folder(
+        process_many(
             Decompress(suffix, left_out, bundle, device, limits),
-            source,
-            named_target(target, output),
+            sources,
+            target,
             recursive=recursive,
             jobs=jobs,
             force=force,
@@ -125,7 +125,8 @@ def decompress(
             ray_address=ray_address,
         )
         return
-    target = choose_target(source, target, output, suffix)
+    (source,) = sources
+    target = choose_target(source, target, suffix)
     check_json(target, as_json=as_json)
     check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
     box = _parse_region(region)

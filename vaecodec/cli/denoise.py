@@ -15,8 +15,8 @@ from vaecodec.cli.folders import (
     RayAddress,
     Recursive,
     check_single,
-    is_folder,
-    process_folder,
+    is_many,
+    process_many,
 )
 from vaecodec.cli.options import (
     BundleName,
@@ -26,16 +26,15 @@ from vaecodec.cli.options import (
     MaxMemory,
     MaxPixels,
     Output,
+    Paths,
     Quiet,
-    Sources,
     Strip,
-    Target,
     check_json,
     chosen_limits,
     examples,
     stripped,
 )
-from vaecodec.cli.paths import STREAM, check_target, choose_target, named_target, write
+from vaecodec.cli.paths import STREAM, check_target, choose_target, part_paths, write
 from vaecodec.cli.progress import file_facts, working
 from vaecodec.cli.source import read_source
 from vaecodec.jobs import Denoise, Outcome
@@ -54,16 +53,15 @@ def _check_strength(strength: float) -> float:
     return strength
 
 
-def _is_within(folder: str, other: str) -> bool:
-    """Tell whether a folder is another, or inside of it: files may be there before they are."""
-    places = (place if "://" in place else os.path.realpath(place) for place in (folder, other))
+def _is_among(folder: str, source: str) -> bool:
+    """Tell whether a folder holds an input, or is inside of one: either may be there later."""
+    places = (place if "://" in place else os.path.realpath(place) for place in (folder, source))
     inner, outer = map(PurePath, places)
-    return inner.is_relative_to(outer)
+    return inner.is_relative_to(outer) or (outer.parent == inner and os.path.isfile(source))
 
 
 def denoise(
-    source: Sources,
-    target: Target = None,
+    paths: Paths,
     output: Output = None,
     strength: Annotated[
         float,
@@ -93,22 +91,22 @@ def denoise(
 
     Nobody needs to know how strong the noise is. Without OUT, photo.jpg becomes photo.denoised.png
     beside it; the suffix of OUT chooses the format. Of a folder, the tree is mirrored in the folder
-    OUT, which has to be named; files whose output exists are skipped.
+    OUT, which has to be named, also of several files; those whose output exists are skipped.
     """
     left_out = stripped(strip)
     limits = chosen_limits(max_pixels, max_memory)
-    if is_folder(source):
+    sources, target = part_paths(paths, output)
+    if is_many(sources):
         from vaecodec.image import check_suffix
 
         check_suffix(suffix)
-        folder = named_target(target, output)
-        if folder is None or _is_within(folder, source):
+        if target is None or any(_is_among(target, source) for source in sources):
             reason = "clean images cannot lie among the noisy: name another folder"
             raise typer.BadParameter(reason, param_hint="OUT")
-        process_folder(
+        process_many(
             Denoise(strength, suffix, left_out, bundle, device, limits),
-            source,
-            folder,
+            sources,
+            target,
             recursive=recursive,
             jobs=jobs,
             force=force,
@@ -119,7 +117,8 @@ def denoise(
             ray_address=ray_address,
         )
         return
-    target = choose_target(source, target, output, f".denoised{suffix}")
+    (source,) = sources
+    target = choose_target(source, target, f".denoised{suffix}")
     check_json(target, as_json=as_json)
     check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
     check_target(target, force=force, source=source)

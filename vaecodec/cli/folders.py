@@ -1,9 +1,9 @@
-"""Folders in and folders out: the options, and the way from a listing to a summary."""
+"""Many files: the options of folders, and the way from a listing to a summary."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,6 +72,11 @@ def is_folder(source: str) -> bool:
     return source != STREAM and (os.path.isdir(source) or "://" in source)
 
 
+def is_many(sources: Sequence[str]) -> bool:
+    """Tell whether inputs are several files, or a folder of them."""
+    return len(sources) > 1 or is_folder(sources[0])
+
+
 def check_single(
     source: str, *, recursive: bool, jobs: int, engine: str, ray_address: str | None
 ) -> None:
@@ -93,9 +98,9 @@ def check_single(
             raise typer.BadParameter("it is for folders", param_hint=name)
 
 
-def process_folder(
+def process_many(
     job: Job,
-    source: str,
+    sources: Sequence[str],
     target: str | None,
     *,
     recursive: bool,
@@ -107,11 +112,11 @@ def process_folder(
     engine: str = "processes",
     ray_address: str | None = None,
 ) -> None:
-    """Do a job to all files of a folder.
+    """Do a job to several files, or to all of a folder.
 
     Args:
         job: what to do.
-        source: a folder.
+        sources: files, or one folder.
         target: the folder to write to, made where it is missing; None puts outputs beside inputs.
         recursive: whether folders inside are gone through, too.
         jobs: files worked on at a time; 0 is as many as there are cores, of the machine or the
@@ -128,10 +133,14 @@ def process_folder(
         InputError: the folder cannot be listed.
         OutputError: the output is no folder.
     """
-    from vaecodec import stores
+    from vaecodec import batch, stores
 
-    target = _check_target(source, target, engine, ray_address)
-    listing = stores.list_folder(source, target, job, recursive=recursive)
+    _check_target(sources, target, engine, ray_address)
+    if len(sources) > 1:
+        listing = batch.list_files(sources, target, job)
+    else:
+        (source,) = sources
+        listing = stores.list_folder(source, target or source, job, recursive=recursive)
     to_do, done = stores.split_done(listing.tasks, force=force)
     running = _start(job, to_do, jobs, engine, ray_address, force=force, quiet=quiet)
     totals = Totals()
@@ -157,23 +166,23 @@ def process_folder(
         raise typer.Exit(totals.exit_code)
 
 
-def _check_target(source: str, target: str | None, engine: str, ray_address: str | None) -> str:
-    """Return the folder to write to, if the choices go together."""
+def _check_target(
+    sources: Sequence[str], target: str | None, engine: str, ray_address: str | None
+) -> None:
+    """Refuse choices that do not go together."""
     from vaecodec.stores import is_remote
 
     if target == STREAM:
-        raise typer.BadParameter("a folder's files cannot go to standard output", param_hint="OUT")
-    target = source if target is None else target
+        raise typer.BadParameter("several files cannot go to standard output", param_hint="OUT")
     if engine != "ray":
         if ray_address is not None:
             raise typer.BadParameter("it goes with --engine ray", param_hint="--ray-address")
-        for address in (source, target):
-            if is_remote(address):
+        for address in (*sources, target):
+            if address is not None and is_remote(address):
                 reason = f"{address} must be a folder, and goes with --engine ray"
                 raise typer.BadParameter(reason, param_hint="--engine")
-    if os.path.lexists(target) and not os.path.isdir(target):
+    if target is not None and os.path.lexists(target) and not os.path.isdir(target):
         raise OutputError(f"{target} exists and is no folder: name another output")
-    return target
 
 
 def _start(

@@ -36,20 +36,17 @@ def _check_format(suffix: str) -> str:
 
 
 Source = Annotated[str, typer.Argument(metavar="IN", help="File to read; - for standard input.")]
-Sources = Annotated[
-    str,
+Paths = Annotated[
+    list[str],
     typer.Argument(
-        metavar="IN", help="File or folder, also as s3://bucket/folder; - for standard input."
-    ),
-]
-Target = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="OUT", help="File to write, or of a folder a folder; - for standard output."
+        metavar="IN... [OUT]",
+        help="File to read, or - for standard input, and file to write, or - for standard output. "
+        "Or several files and a folder that exists. Or a folder and one for what is made of it, "
+        "also as s3://bucket/folder.",
     ),
 ]
 Output = Annotated[
-    str | None, typer.Option("-o", "--output", metavar="OUT", help="The same as OUT.")
+    str | None, typer.Option("-o", "--output", metavar="OUT", help="OUT: then all others are IN.")
 ]
 Format = Annotated[
     str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import typer
@@ -14,41 +15,56 @@ from vaecodec.fileio import check_output, write_atomic, write_stdout
 STREAM = "-"
 
 
-def choose_target(source: str, positional: str | None, option: str | None, suffix: str) -> str:
-    """Return where to write.
+def part_paths(
+    paths: Sequence[str], option: str | None, input_suffix: Callable[[str], bool] | None = None
+) -> tuple[list[str], str | None]:
+    """Part what a command names into inputs, and the output if it is among them.
+
+    Of two, the second is the output, unless it is a file that can only be an input. Of more, the
+    last is where it is a folder. Where `-o` names the output, all are inputs.
+
+    Args:
+        paths: One or more.
+        option: What `-o` names, if it was given.
+        input_suffix: Tells whether a suffix, in lower case, is one of inputs alone.
+
+    Raises:
+        BadParameter: If the name of the output is empty, or several inputs have no folder for one.
+    """
+    inputs, named, last = list(paths), option, paths[-1]
+    are_files = all(map(os.path.isfile, paths)) and not _is_same(paths[0], last)
+    is_input = are_files and input_suffix and input_suffix(Path(last).suffix.lower())
+    is_output = os.path.isdir(last) or (len(paths) == 2 and not is_input)
+    if option is None and len(paths) > 1 and is_output:
+        named = inputs.pop()
+    if named == "":  # as a shell leaves it of a variable that is not set
+        raise typer.BadParameter("the name of the output is empty", param_hint="OUT")
+    if named is not None and len(inputs) > 1 and not (os.path.isdir(named) or named[-1] == "/"):
+        reason = f"several files go to a folder, and {named} is none"
+        raise typer.BadParameter(reason, param_hint="OUT")
+    return inputs, named
+
+
+def choose_target(source: str, named: str | None, suffix: str) -> str:
+    """Return where to write one file.
 
     Args:
         source: The input, no folder; `-` for standard input.
-        positional: OUT, if it was given.
-        option: What `-o` names, if it was given.
-        suffix: Put in place of the input's where neither was given; a pipe continues as a pipe.
+        named: The output that was named: a file, or a folder that exists; None if none was.
+        suffix: Put in place of the input's where no file was named; a pipe continues as a pipe.
 
     Raises:
-        BadParameter: If both were given, or the name is empty.
         InputError: If there is no name to derive one from.
     """
-    named = named_target(positional, option)
+    derives = source not in (STREAM, "")
     if named is not None:
-        return named
+        inside = derives and os.path.isdir(named)
+        return os.path.join(named, Path(source).with_suffix(suffix).name) if inside else named
     if source == STREAM:
         return STREAM
     if not source:
         raise InputError("the name of the input is empty")
     return str(Path(source).with_suffix(suffix))
-
-
-def named_target(positional: str | None, option: str | None) -> str | None:
-    """Return the output that was named, as OUT or with `-o`.
-
-    Raises:
-        BadParameter: If both were given, or the name is empty.
-    """
-    if positional is not None and option is not None:
-        raise typer.BadParameter("name the output once: as OUT or with -o", param_hint="-o")
-    named = option if positional is None else positional
-    if named == "":  # as a shell leaves it of a variable that is not set
-        raise typer.BadParameter("the name of the output is empty", param_hint="OUT")
-    return named
 
 
 def check_target(target: str, *, force: bool, source: str = STREAM) -> None:
