@@ -119,7 +119,7 @@ def compress(
     verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
-    """Compress an image, or a folder of them, to .vaec files.
+    """Compress an image, several, or a folder of them, to .vaec files.
 
     Without OUT, photo.jpg becomes photo.vaec beside it. Of a folder, the tree is mirrored in the
     folder OUT; of it and of several files, those whose output exists are skipped, so the same

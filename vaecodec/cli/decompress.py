@@ -95,7 +95,7 @@ def decompress(
     verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
-    """Decompress a .vaec file, or a folder of them, to images.
+    """Decompress a .vaec file, several, or a folder of them, to images.
 
     Without OUT, photo.vaec becomes photo.png beside it; the suffix of OUT chooses the format. Of a
     folder, the tree is mirrored in the folder OUT; of it and of several files, those whose output

@@ -87,7 +87,7 @@ def denoise(
     verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
-    """Remove noise and the traces of JPEG from an image, or from a folder of them.
+    """Remove noise and the traces of JPEG from an image, several, or a folder of them.
 
     Nobody needs to know how strong the noise is. Without OUT, photo.jpg becomes photo.denoised.png
     beside it; the suffix of OUT chooses the format. Of a folder, the tree is mirrored in the folder

@@ -39,10 +39,9 @@ Source = Annotated[str, typer.Argument(metavar="IN", help="File to read; - for s
 Paths = Annotated[
     list[str],
     typer.Argument(
-        metavar="IN... [OUT]",
-        help="File to read, or - for standard input, and file to write, or - for standard output. "
-        "Or several files and a folder that exists. Or a folder and one for what is made of it, "
-        "also as s3://bucket/folder.",
+        metavar="IN",
+        help="File to read, several, or a folder; - for standard input. After that OUT: a file to "
+        "write, or a folder for several; - for standard output. Folders also as s3://bucket/folder.",
     ),
 ]
 Output = Annotated[
