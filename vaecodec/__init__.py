@@ -6,9 +6,9 @@
 >>> clean = vaecodec.denoise(noisy)
 
 `Codec` does the same for a bundle and a device of choice, and `encode_to` encodes to a size or a
-fidelity. What is wrong with a file, an image or a
-model derives from `VaecodecError`; `vaecodec.errors` has them all. A wrong argument is a ValueError
-or TypeError. Nothing heavy is imported before it is used.
+fidelity. What is wrong with a file, an image or a model derives from `VaecodecError`;
+`vaecodec.errors` has them all. A wrong argument is a ValueError or TypeError. Nothing heavy is
+imported before it is used.
 """
 
 from __future__ import annotations
