@@ -31,6 +31,9 @@ GREY_SHARE = 0.06
 """Share of a batch that is grey, its noise the same in all channels."""
 ERROR_FLOOR = 1.0
 """Squared error, in 8-bit units, under which an image is as good as clean."""
+ERROR_MOST = 2000.0
+"""Squared error beyond which an image is lost, and counts by its logarithm: no such one may sway
+the others."""
 ERROR_POWER = 0.25
 CODED_FLOOR = 5.0
 """The same of what is coded: flat crops, which cost nearly nothing, would outweigh all others."""
@@ -72,8 +75,7 @@ class Denoising:
         errors = {name: squared_error(out[name], x[-len(out[name]) :]) for name in OUTPUTS}
         measured = rate_distortion(out, x[:coded], hard=False)
         cost = measured.bpp + self.arch.lmbda(anchor[:coded]) * (measured.mse + CODED_FLOOR)
-        powers = [(error + ERROR_FLOOR) ** ERROR_POWER for error in errors.values()]
-        total = sum((power.mean() / ERROR_POWER for power in powers), torch.log(cost).mean())
+        total = sum((_weighed(error).mean() for error in errors.values()), torch.log(cost).mean())
         means = {f"{name}_db": _psnr_db(error.detach()) for name, error in errors.items()}
         return total, means | {"bpp": measured.bpp.detach().mean()}
 
@@ -91,6 +93,13 @@ class Denoising:
             for row in csv.DictReader(file):
                 curves[row["damage"]].append((float(row["step"]), float(row["restored_db"])))
         save_plot(curves, target, x="step", y="PSNR (dB), restored")
+
+
+def _weighed(error: Tensor) -> Tensor:
+    """Return what squared errors count, in the loss: a power, and smoothly on as a logarithm."""
+    usual = (error + ERROR_FLOOR).clamp_max(ERROR_MOST)
+    lost = torch.log((error + ERROR_FLOOR) / ERROR_MOST).clamp_min(0)
+    return usual**ERROR_POWER / ERROR_POWER + ERROR_MOST**ERROR_POWER * lost
 
 
 def _coded(count: int) -> int:

@@ -7,7 +7,6 @@ is computed; on a GPU, where images and crops stay, a step is one recorded graph
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
@@ -39,6 +38,8 @@ from export.task import Batch, Task
 VALIDATION_IMAGES = 16
 VALIDATION_CROP = 256
 LOG_EVERY = 50
+DIVERGED = 1e6
+"""Norm of a gradient beyond which weights are lost: usual ones are from 1 to 1,000."""
 NOTE_SECONDS = 1.0
 LOG = "log.csv"
 VALIDATION = "validation.csv"
@@ -151,12 +152,16 @@ class Trainer:
         """See that all steps since the last row were sound, so that what is saved is.
 
         Raises:
-            FloatingPointError: one was not; the checkpoint is still that before.
+            FloatingPointError: one was not finite, or much too large; the checkpoint is still that
+                before.
         """
         norms = log.column("gradient_norm")
         for step, norm in enumerate(norms, self.state.step - len(norms)):
-            if not math.isfinite(norm):
-                raise FloatingPointError(f"the gradient of step {step:,} is not finite")
+            if not norm < DIVERGED:
+                raise FloatingPointError(
+                    f"training has diverged: the gradient of step {step:,} has the norm "
+                    f"{norm:.3g}; go on from the checkpoint with lower rates"
+                )
 
     def step(self) -> dict[str, Tensor]:
         """Take one optimiser step; return its loss, what else it measured, the gradient's norm.

@@ -18,7 +18,7 @@ from export.bundle_weights import read_denoiser, read_model
 from export.data import Crops
 from export.degrade import in_8_bits
 from export.denoiser import Denoiser
-from export.denoising import Denoising, _coded
+from export.denoising import Denoising, _coded, _weighed
 from export.model import Model
 from export.recipe import DenoiserShape, Recipe
 from export.state import CHECKPOINT, start, trained_model
@@ -255,3 +255,15 @@ def test_a_denoiser_has_no_name_of_its_own(bundle: Path, tmp_path: Path):
     arguments = ["onnx", str(tmp_path / "run"), str(bundle), "--name", "other"]
     with pytest.raises(ValueError, match="those of its bundle"):
         CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+def test_a_lost_image_sways_no_other():
+    """The loss is smooth where a power gives way to a logarithm, whose gradient falls."""
+    error = torch.tensor([0.0, 50.0, 1998.9, 1999.1, 1e10], requires_grad=True)
+    weighed = _weighed(error)
+    (gradient,) = torch.autograd.grad(weighed.sum(), error)
+    assert torch.equal(weighed.argsort(), torch.arange(5))
+    torch.testing.assert_close(gradient[2], gradient[3], rtol=1e-3, atol=0)
+    torch.testing.assert_close(weighed[2], weighed[3], rtol=1e-4, atol=0)
+    assert gradient[4] * error.detach()[4] < 10
+    assert weighed[4] < 200

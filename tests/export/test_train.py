@@ -148,7 +148,8 @@ def test_a_checkpoint_is_never_half_written(
     assert (tmp_path / CHECKPOINT).read_bytes() == before
 
 
-def test_a_gradient_that_is_not_finite_keeps_the_checkpoint(crops: Crops, tmp_path: Path):
+@pytest.mark.parametrize("weight", [torch.nan, 1e12])
+def test_training_that_diverges_keeps_the_checkpoint(crops: Crops, tmp_path: Path, weight: float):
     run = trainer(
         replace(RECIPE, training=replace(RECIPE.training, decay_steps=0)), crops, tmp_path
     )
@@ -157,8 +158,8 @@ def test_a_gradient_that_is_not_finite_keeps_the_checkpoint(crops: Crops, tmp_pa
     longer = replace(RECIPE, training=replace(RECIPE.training, steps=30))
     resumed = trainer(longer, crops, tmp_path)
     with torch.no_grad():
-        resumed.state.model.g_a.linear[0, 0] = torch.nan
-    with pytest.raises(FloatingPointError, match="step 20"):
+        resumed.state.model.g_a.linear[0, 0] = weight
+    with pytest.raises(FloatingPointError, match="has diverged: the gradient of step 20"):
         resumed.run()
     assert (tmp_path / CHECKPOINT).read_bytes() == before
 
