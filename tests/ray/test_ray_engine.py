@@ -291,7 +291,7 @@ def test_a_device_that_the_cluster_lacks(cluster: Any, tmp_path: Path):
 
 COMMAND = """
 import os, signal, sys
-from vaecodec.cli.folders import process_folder
+from vaecodec.cli.folders import process_many
 from vaecodec.jobs import Compress, Made
 
 class Deadly(Compress):
