@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from PIL import Image
@@ -85,6 +86,6 @@ def colour_notices(image: Image.Image, data: bytes) -> tuple[str, ...]:
     return ()
 
 
-def _tags(image: Image.Image) -> dict[int, Any]:
-    """Return the first directory of a TIFF."""
-    return dict(getattr(image, "tag_v2", {}))
+def _tags(image: Image.Image) -> Mapping[int, Any]:
+    """Return the first directory of a TIFF, of which values are read when they are asked for."""
+    return cast("Mapping[int, Any]", getattr(image, "tag_v2", {}))

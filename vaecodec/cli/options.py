@@ -22,11 +22,11 @@ def complete_bundle(incomplete: str) -> list[str]:
 
 def complete_strip(incomplete: str) -> list[str]:
     """Return the lists of kinds of metadata that one, of which the end is missing, may become."""
-    from vaecodec.metadata import KINDS
+    from vaecodec.metadata import ALL, KINDS
 
     before, comma, last = incomplete.rpartition(",")
     rest = [kind for kind in KINDS if kind not in before.split(",")]
-    return [f"{before}{comma}{kind}" for kind in (*rest, "all") if kind.startswith(last)]
+    return [f"{before}{comma}{kind}" for kind in (*rest, ALL) if kind.startswith(last)]
 
 
 def _check_format(suffix: str) -> str:
