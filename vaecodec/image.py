@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from vaecodec.container import MAGIC, Mode
+from vaecodec.container import MAGIC
 from vaecodec.deep import read_deep, write_deep
 from vaecodec.errors import ImageError, VaecodecError
 from vaecodec.limits import DEFAULT_LIMITS, Limits
@@ -130,8 +130,7 @@ def writing_notices(raster: Raster, suffix: str) -> tuple[str, ...]:
         parts = {"colour profile": kept.icc, "EXIF": kept.exif, "XMP": kept.xmp}
         lost = [part for part, found in parts.items() if found]
         return (f"{name} files hold no {', '.join(lost)}: left out",) if lost else ()
-    is_deep = raster.bit_depth == 16 and raster.mode is not Mode.GREY
-    if name == "TIFF" and is_deep and kept.exif:
+    if name == "TIFF" and raster.is_deep_colour and kept.exif:
         return ("of EXIF, TIFF files of 16 bits per sample get the main texts alone",)
     return ()
 
@@ -150,7 +149,7 @@ def write_image(raster: Raster, suffix: str) -> bytes | memoryview:
         RuntimeUnavailableError: If the packages that write 16-bit colour are missing.
     """
     name = check_suffix(suffix)
-    if raster.bit_depth == 16 and raster.mode is not Mode.GREY:
+    if raster.is_deep_colour:
         return write_deep(raster.read().astype(np.uint16, copy=False), name, raster.metadata)
     if raster.bit_depth == 16 and name not in _DEEP_GREY_FORMATS:
         raise ImageError(f"{name} files hold 8 bits per sample: write .png or .tif instead")

@@ -79,6 +79,11 @@ class Raster:
         return SAMPLE_TYPES[self.bit_depth]
 
     @property
+    def is_deep_colour(self) -> bool:
+        """Whether it has 16 bits per sample and more than grey, for which Pillow has no mode."""
+        return self.bit_depth == 16 and self.mode is not Mode.GREY
+
+    @property
     def box(self) -> Box:
         """The rectangle of the whole upright image."""
         return Box(0, 0, self.height, self.width)
@@ -135,7 +140,7 @@ class Raster:
         Raises:
             ImageError: Pillow has no mode for it.
         """
-        if self.bit_depth == 16 and self.mode is not Mode.GREY:
+        if self.is_deep_colour:
             raise ImageError(
                 f"Pillow has no images of 16 bits per sample and {self.mode:d} samples per pixel: "
                 "decode to an array"
