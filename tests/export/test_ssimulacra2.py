@@ -60,7 +60,7 @@ def test_the_gradient_leads_to_images_that_look_alike():
     x = tensor(crop(PORTRAIT, 128, 128))
     other = tensor(coded(crop(PORTRAIT, 128, 128), 15)).requires_grad_()
     optimizer = torch.optim.Adam([other], 0.004)
-    before = float(score(distance(x, other)))
+    before = float(score(distance(x, other.detach())))
     for _ in range(30):
         optimizer.zero_grad()
         distance(x, other).sum().backward()
