@@ -1,6 +1,7 @@
 """Command line of the factory, ``python -m export``.
 
-train | onnx | rewrite | curve | parts | drawings | forecast | ceiling | triton | verify
+train | onnx | rewrite | adapt-denoiser | curve | parts | drawings | forecast | ceiling | triton |
+verify | held-back
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vaecodec.errors import VaecodecError
+
+if TYPE_CHECKING:
+    from export.measure import Measured
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -47,6 +51,13 @@ def train(
     decay_steps: Annotated[
         int | None, typer.Option(help="Steps of falling rates at the end, instead of the recipe's.")
     ] = None,
+    share: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SHARE",
+            help="Share of the crops for the --data of this name, over the recipe's; repeatable.",
+        ),
+    ] = None,
     cpu: Annotated[bool, typer.Option(help="Do not use a GPU.")] = False,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile: minutes at first, then faster on a GPU.")
@@ -63,7 +74,7 @@ def train(
     from export.data import Crops
     from export.denoiser import Denoiser
     from export.recipe import Recipe
-    from export.state import CHECKPOINT, load, start, trained_model
+    from export.state import CHECKPOINT, load, start, trained_model, with_balance
 
     torch.set_flush_denormal(True)
     chosen = Recipe.read(recipe)
@@ -72,11 +83,16 @@ def train(
         typer.echo("this processor has no bfloat16: training in float32", err=True)
         changes["autocast"] = "off"
     given = {name: value for name, value in changes.items() if value is not None}
-    chosen = replace(chosen, training=replace(chosen.training, **given))
+    shares = chosen.pictures.shares | dict(map(_share, share or []))
+    chosen = replace(
+        chosen,
+        training=replace(chosen.training, **given),
+        pictures=replace(chosen.pictures, shares=shares),
+    )
     run.mkdir(parents=True, exist_ok=True)
     training = chosen.training
     device = trainer.training_device(cpu=cpu)
-    crops = Crops(data, training.crop, training.batch, training.seed, device)
+    crops = Crops(data, training.crop, training.batch, training.seed, device, chosen.pictures)
     if validation is None:
         typer.echo("no --validation: validating on training images, which flatters", err=True)
     held_out = trainer.validation_crops(validation or data)
@@ -89,6 +105,7 @@ def train(
             chosen = replace(chosen, model=trained.model)
         if (trained.model, trained.denoiser) != (chosen.model, chosen.denoiser):
             raise ValueError(f"the run in {run} is of another model than {recipe}")
+        chosen = replace(chosen, training=trained.training)
         typer.echo(f"resuming {run} at step {state.step:,}")
     else:
         is_denoiser = chosen.denoiser is not None
@@ -99,6 +116,7 @@ def train(
         if earlier is not None and not (is_denoiser and isinstance(earlier, Denoiser)):
             raise ValueError("--denoiser-from names a denoiser, for a recipe of one")
         state = start(chosen, crops, initial, earlier)
+        chosen = with_balance(chosen, state, crops)
     trainer.Trainer(chosen, state, crops, held_out, run, cpu=cpu, compiled=compiled).run()
 
 
@@ -125,6 +143,7 @@ def export_onnx(
         "steps": steps,
         "hours": round(seconds / 3600, 2),
         "recipe": recipe.to_dict()["training"],
+        "pictures": recipe.to_dict()["pictures"],
     }
     if isinstance(model, Denoiser):
         if name or version or licence:
@@ -163,6 +182,32 @@ def rewrite(
     typer.echo(f"{target}: {_megabytes(target):.2f} MB")
 
 
+@app.command("adapt-denoiser")
+def adapt_denoiser(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle that is to have one.")],
+    source: Annotated[Path, typer.Argument(help="Folder of the bundle whose denoiser it gets.")],
+) -> None:
+    """Give a bundle the denoiser of another one, until its own is trained.
+
+    The networks on pixels are taken over, and the analysis between them is that of the bundle.
+    """
+    from export.bundle import add_denoiser
+    from export.bundle_weights import read_denoiser, read_model
+    from export.denoiser import Denoiser
+    from vaecodec.bundle import find_bundle
+
+    earlier = read_denoiser(source)
+    if earlier is None:
+        raise ValueError(f"{source} has no denoiser")
+    model = read_model(bundle)
+    denoiser = Denoiser(model.arch, earlier.shape)
+    denoiser.inherit(model, earlier)
+    origin = find_bundle(source)
+    training = {**origin.manifest["denoiser"]["training"], "adapted_from": origin.model_id.hex()}
+    add_denoiser(denoiser.eval(), bundle, training)
+    typer.echo(f"{bundle}: {_megabytes(bundle):.2f} MB")
+
+
 @app.command()
 def curve(
     run: Annotated[Path, typer.Argument(help="Folder of a run or of a bundle.")],
@@ -171,12 +216,16 @@ def curve(
     against: Annotated[list[str] | None, typer.Option(help="Curve to compare with.")] = None,
     every: Annotated[int, typer.Option(help="Take every n-th image.", min=1)] = 1,
     levels: Annotated[int, typer.Option(help="Levels, evenly spread.", min=2)] = 10,
+    json: Annotated[Path | None, typer.Option(help="File for the curve, to compare with.")] = None,
+    earlier: Annotated[
+        Path | None, typer.Option(help="What --json wrote of another run, to compare with.")
+    ] = None,
 ) -> None:
-    """Estimate rate and fidelity over the levels, without exporting or coding.
+    """Estimate rate and fidelities over the levels, without exporting or coding.
 
     The rate is a little high where sides are no multiples of 64.
     """
-    from export.measure import measure, photographs
+    from export.measure import compare_measured, measure, photographs, read_measured, write_measured
     from export.model import Model
     from export.state import trained_model
     from vaecodec.bundle import ANCHORS
@@ -185,19 +234,28 @@ def curve(
     if against and curves is None:
         raise typer.BadParameter("it needs --curves JSON", param_hint="--against")
     chosen = choose_curves(load_curves(curves), against or []) if curves else {}
+    before = read_measured(earlier) if earlier else []
     model = trained_model(run)
     if not isinstance(model, Model):
         raise ValueError(f"{run} is a denoiser: see `vaecodec bench --denoise`")
     batches = list(photographs(images, every))
-    points: list[tuple[float, float]] = []
+    found: list[Measured] = []
     for index in range(levels):
         level = index * (ANCHORS - 1) / (levels - 1)
-        points.append(measure(model, batches, level))
-        bpp, psnr = points[-1]
-        typer.echo(f"level {level:4.1f}  {bpp:.4f} bpp  {psnr:.3f} dB")
+        one = measure(model, batches, level, with_ms_ssim=True)
+        found.append(one)
+        typer.echo(
+            f"level {level:4.1f}  {one.bpp:.4f} bpp  {one.psnr_db:.3f} dB  "
+            f"MS-SSIM {one.ms_ssim_db:.3f} dB  SSIMULACRA 2 {one.ssimulacra2:.2f}"
+        )
+    if json is not None:
+        write_measured(json, found)
+    points = [(one.bpp, one.psnr_db) for one in found]
     for comparison in compare(points, chosen):
         figure = comparison.problem if comparison.percent is None else f"{comparison.percent:+.1f}%"
         typer.echo(f"BD-rate against {comparison.codec}: {figure}")
+    for line in compare_measured(before, found) if before else ():
+        typer.echo(line)
 
 
 @app.command()
@@ -306,6 +364,28 @@ def verify(
         failed |= not finding.passed
     if failed:
         raise typer.Exit(1)
+
+
+@app.command("held-back")
+def held_back(
+    packs: Annotated[list[Path], typer.Argument(help="Training packs or folders.")],
+    out: Annotated[Path, typer.Option(help="Folder for the PNG files.")],
+) -> None:
+    """Write the tiles that `hold_back` keeps from training as PNG, for `vaecodec bench`."""
+    from export.packs import write_held_back
+
+    for pack in packs:
+        typer.echo(f"{out}: {write_held_back(pack, out)} tiles of {pack.name}")
+
+
+def _share(text: str) -> tuple[str, float]:
+    name, _, share = text.rpartition("=")
+    try:
+        if name:
+            return name, float(share)
+    except ValueError:
+        pass
+    raise ValueError(f"--share must be NAME=SHARE, not {text}")
 
 
 def _megabytes(bundle: Path) -> float:

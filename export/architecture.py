@@ -30,6 +30,7 @@ class Architecture:
         channels_16: channels of the blocks at 1/16.
         blocks_8: blocks at 1/8, in each transform.
         blocks_16: blocks at 1/16, in each transform.
+        kernel_8: side of the depthwise kernels at 1/8; odd.
         latent: channels M of y; a multiple of 4, the context passes.
         hyper: channels of z.
         prior: channels of the hyper-synthesis and the context passes.
@@ -44,6 +45,7 @@ class Architecture:
     channels_16: int = 256
     blocks_8: int = 3
     blocks_16: int = 3
+    kernel_8: int = 3
     latent: int = 384
     hyper: int = 64
     prior: int = 128
@@ -53,6 +55,8 @@ class Architecture:
     lmbda_max: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.kernel_8 < 1 or self.kernel_8 % 2 == 0:
+            raise ValueError(f"kernel_8 must be odd, not {self.kernel_8}")
         if self.latent % PASSES:
             raise ValueError(f"latent must be a multiple of {PASSES}")
         if self.knots < 2 or (ANCHORS - 1) % (self.knots - 1):
@@ -75,8 +79,11 @@ class Architecture:
 
     @property
     def halo(self) -> int:
-        """Latents on each side that a transform looks at: one per block at 1/16, or two at 1/8."""
-        return self.blocks_16 + (self.blocks_8 + 1) // 2
+        """Latents on each side that a transform looks at: one per block at 1/16, or two at 1/8.
+
+        Blocks at 1/8 count as often as their kernels reach beyond the middle.
+        """
+        return self.blocks_16 + (self.blocks_8 * (self.kernel_8 // 2) + 1) // 2
 
     def to_dict(self) -> dict[str, int | float]:
         """Return the fields, for a checkpoint or a manifest."""

@@ -6,10 +6,11 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from export.architecture import EXPONENT_MAX, SCALE_LOG_STEP
 from export.model import BASE_SCALE_MIN, Model
-from export.networks import Block, ExactBlock, Modulation, at_level, nearest_anchor
+from export.networks import Block, Depthwise, ExactBlock, Modulation, at_level, nearest_anchor
 from vaecodec.bundle import ANCHORS, PASSES
 from vaecodec.tables import SCALE_COUNT
 
@@ -22,8 +23,9 @@ def inherit(model: Model, source: Model) -> None:
     """Give `model` the weights of `source`.
 
     `model` may have wider networks (further channels start at random, and what they lead to
-    ignores them), more blocks (they start as the identity), other knots, and another range of
-    lmbda (tables are read off at the same lmbda, and beyond the source's range in a straight line).
+    ignores them), larger depthwise kernels (zero around what they inherit), more blocks (they start
+    as the identity), other knots, and another range of lmbda (tables are read off at the same
+    lmbda, and beyond the source's range in a straight line).
     Further latents belong to the linear path alone at first, so `model` needs a linear start
     before; they add to what is coded, and the networks ignore them.
 
@@ -43,6 +45,8 @@ def inherit(model: Model, source: Model) -> None:
             if leaf not in inherited:
                 continue
             value = inherited[leaf]
+            if isinstance(module, Depthwise) and leaf.endswith("weight"):
+                value = _widened(value, module.kernel)
             if is_table:
                 value = _rows(value, anchor[:: model.arch.knot_spacing])
             for target, part in _parts(leaf, parameter, value, (model.arch.latent, latents)):
@@ -68,6 +72,15 @@ def inherit(model: Model, source: Model) -> None:
 
 def _rows(table: Tensor, anchor: Tensor) -> Tensor:
     return at_level(table, anchor).flatten(1)
+
+
+def _widened(kernels: Tensor, side: int) -> Tensor:
+    """Return depthwise kernels ``(c, k * k)`` in the middle of larger ones ``(c, side * side)``."""
+    smaller = math.isqrt(kernels.shape[1])
+    if side < smaller:
+        raise ValueError(f"the model to start from is larger: it has kernels of {smaller}")
+    border = (side - smaller) // 2
+    return functional.pad(kernels.view(-1, smaller, smaller), (border,) * 4).flatten(1)
 
 
 def _parts(

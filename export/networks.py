@@ -51,29 +51,30 @@ class Conv(nn.Module):
 
 
 class Depthwise(nn.Module):
-    """A 3x3 convolution of each channel by itself, padded with zeros."""
+    """A convolution of each channel by itself, padded with zeros; 3x3 if not told otherwise."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, kernel: int = 3) -> None:
         super().__init__()
-        weight = torch.randn(channels, 9) / 3
-        weight[:, 4] += 1
+        self.kernel = kernel
+        weight = torch.randn(channels, kernel**2) / kernel
+        weight[:, kernel**2 // 2] += 1
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(n, c, h, w)`` to the same shape."""
         channels = self.weight.shape[0]
-        weight = self.weight.view(channels, 1, 3, 3)
-        return functional.conv2d(x, weight, self.bias, padding=1, groups=channels)
+        weight = self.weight.view(channels, 1, self.kernel, self.kernel)
+        return functional.conv2d(x, weight, self.bias, padding=self.kernel // 2, groups=channels)
 
 
 class Block(nn.Module):
-    """Two residual branches: 1x1, depthwise 3x3, 1x1; then a gated 1x1 feed-forward."""
+    """Two residual branches: 1x1, depthwise, 1x1; then a gated 1x1 feed-forward."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, kernel: int = 3) -> None:
         super().__init__()
         self.expand = Conv(channels, channels)
-        self.depthwise = Depthwise(channels)
+        self.depthwise = Depthwise(channels, kernel)
         self.project = Conv(channels, channels, gain=0.3)
         self.gate = Conv(channels, 4 * channels)
         self.merge = Conv(2 * channels, channels, gain=0.3)
@@ -124,6 +125,10 @@ class Modulation(nn.Module):
         return x * at_level(self.log_scale, anchor).exp() + at_level(self.shift, anchor)
 
 
+def _blocks_8(arch: Architecture) -> nn.ModuleList:
+    return nn.ModuleList(Block(arch.channels_8, arch.kernel_8) for _ in range(arch.blocks_8))
+
+
 class Analysis(nn.Module):
     """g_a: image ``(n, 3, h, w)`` in [0, 1], sides multiples of 16, to y ``(n, M, h/16, w/16)``.
 
@@ -133,11 +138,11 @@ class Analysis(nn.Module):
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
-        self.reach = 8 * arch.blocks_8 + 16 * arch.blocks_16
+        self.reach = 8 * arch.blocks_8 * (arch.kernel_8 // 2) + 16 * arch.blocks_16
         self.linear = nn.Parameter(torch.randn(arch.latent, 3 * PATCH * PATCH) / 28)
         self.stem = Conv(3, arch.channels_8, 8, stride=8, gain=0.3)
         self.level_8 = Modulation(arch.knots, arch.channels_8)
-        self.blocks_8 = nn.ModuleList(Block(arch.channels_8) for _ in range(arch.blocks_8))
+        self.blocks_8 = _blocks_8(arch)
         self.down = Conv(arch.channels_8, arch.channels_16, 2, stride=2)
         self.level_16 = Modulation(arch.knots, arch.channels_16)
         self.blocks_16 = nn.ModuleList(Block(arch.channels_16) for _ in range(arch.blocks_16))
@@ -178,7 +183,7 @@ class Synthesis(nn.Module):
         self.blocks_16 = nn.ModuleList(Block(arch.channels_16) for _ in range(arch.blocks_16))
         self.up = Conv(arch.channels_16, 4 * arch.channels_8)
         self.level_8 = Modulation(arch.knots, arch.channels_8)
-        self.blocks_8 = nn.ModuleList(Block(arch.channels_8) for _ in range(arch.blocks_8))
+        self.blocks_8 = _blocks_8(arch)
         self.head = Conv(arch.channels_8, 3 * 64, gain=0.0)
 
     def forward(self, y: Tensor, anchor: Tensor) -> Tensor:

@@ -346,8 +346,9 @@ class _Writer:
 
     def _conv(self, g: Graph, t: str, module: Conv | Depthwise) -> str:
         if isinstance(module, Depthwise):
-            parameters = self._parameters(g, module, (-1, 1, 3, 3))
-            return g.op("Conv", t, *parameters, group=len(module.weight), pads=[1, 1, 1, 1])
+            parameters = self._parameters(g, module, (-1, 1, module.kernel, module.kernel))
+            pads = [module.kernel // 2] * 4
+            return g.op("Conv", t, *parameters, group=len(module.weight), pads=pads)
         parameters = self._parameters(g, module, module.shape)
         return g.op("Conv", t, *parameters, strides=[module.stride, module.stride])
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from export.architecture import Architecture
+from export.ssimulacra2 import LEAST_SIDE
 from vaecodec.bundle import ANCHORS
 
 _COUNTS = {
@@ -48,6 +49,10 @@ class Training:
         ema_decay: decay per step of the averaged weights, which are what is exported.
         autocast: "bfloat16" or "off". A processor without it is slower with it by far.
         levels: range of levels that are drawn, in anchors; the same twice trains one level alone.
+        visual_share: share of the distortion that is how different images look (SSIMULACRA 2)
+            instead of squared error, 0 to 1; crops are then of 128 pixels or more.
+        visual_balance: what weighs the one against the other at each knot, for `Visual`. Measured
+            at the start of a run, and kept in its checkpoint, where none is given.
         seed: fixes crops, levels, noise and initial weights.
         validate_every: steps between validations.
         checkpoint_minutes: minutes between checkpoints.
@@ -68,6 +73,8 @@ class Training:
     ema_decay: float = 0.999
     autocast: str = "off"
     levels: tuple[float, float] = (0, ANCHORS - 1)
+    visual_share: float = 0.0
+    visual_balance: tuple[float, ...] = ()
     seed: int = 0
     validate_every: int = 1000
     checkpoint_minutes: float = 10.0
@@ -90,6 +97,12 @@ class Training:
             raise ValueError(f'inner_optimizer must be {known}, not "{self.inner_optimizer}"')
         if len(self.levels) != 2 or not 0 <= self.levels[0] <= self.levels[1] <= ANCHORS - 1:
             raise ValueError(f"levels must be two anchors, 0 to {ANCHORS - 1}: {self.levels}")
+        if not 0 <= self.visual_share <= 1:
+            raise ValueError(f"visual_share must be from 0 to 1, not {self.visual_share}")
+        if self.visual_share and self.crop < LEAST_SIDE:
+            raise ValueError(f"visual_share needs crops of {LEAST_SIDE} pixels or more")
+        if any(weight <= 0 for weight in self.visual_balance):
+            raise ValueError(f"visual_balance must be above 0 everywhere: {self.visual_balance}")
         if self.warmup_steps + self.decay_steps > self.steps:
             raise ValueError("warmup_steps + decay_steps must not exceed steps")
 
@@ -123,12 +136,51 @@ class DenoiserShape:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """What the training crops show. By default, all images are as likely, and their colours stay.
+
+    Attributes:
+        shares: share of the crops that are taken from a source, by the name of its file or folder.
+            The other sources share what is left, in proportion to their images.
+        drawn: share of the crops that a program draws; see `export.graphics`.
+        grey: share of the crops, of any origin, that are turned grey.
+        permuted: share of the crops whose colour channels change places.
+        saturated: share of the crops whose saturation is multiplied by a random factor.
+        hold_back: whether the photographs of `recipes/held-back.txt` are left out.
+    """
+
+    shares: dict[str, float] = field(default_factory=dict)
+    drawn: float = 0.0
+    grey: float = 0.0
+    permuted: float = 0.0
+    saturated: float = 0.0
+    hold_back: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.shares, dict):
+            raise ValueError(f"shares must be a table of names and shares, not {self.shares!r}")
+        named = {name: getattr(self, name) for name in ("drawn", "grey", "permuted", "saturated")}
+        named |= {f"the share of {name}": share for name, share in self.shares.items()}
+        for name, share in named.items():
+            number = isinstance(share, int | float) and not isinstance(share, bool)
+            if not number or not 0 <= share <= 1:
+                raise ValueError(f"{name} must be a number from 0 to 1, not {share!r}")
+        total = math.fsum([self.drawn, *self.shares.values()])
+        if total > 1 + 1e-9:
+            raise ValueError(f"shares and drawn must not exceed 1 together: {total:g}")
+        if not isinstance(self.hold_back, bool):
+            raise ValueError(f"hold_back must be true or false, not {self.hold_back!r}")
+        object.__setattr__(self, "shares", dict(self.shares))
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What to train and how: an autoencoder, or a denoiser for one that is given."""
 
     model: Architecture = field(default_factory=Architecture)
     training: Training = field(default_factory=Training)
     denoiser: DenoiserShape | None = None
+    pictures: Pictures = field(default_factory=Pictures)
 
     def __post_init__(self) -> None:
         if self.denoiser is not None and self.training.batch < 2:
@@ -136,19 +188,20 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, tables: dict[str, Any]) -> Recipe:
-        """Build from the tables ``model``, ``training`` and ``denoiser``.
+        """Build from the tables ``model``, ``training``, ``denoiser`` and ``pictures``.
 
         Raises:
             ValueError: an unknown table or key, or a value that does not fit.
         """
-        unknown = set(tables) - {"model", "training", "denoiser"}
+        unknown = set(tables) - {"model", "training", "denoiser", "pictures"}
         if unknown:
             raise ValueError(f"unknown tables in the recipe: {', '.join(sorted(unknown))}")
         try:
             model = Architecture(**tables.get("model", {}))
             sizes = tables.get("denoiser")
             denoiser = None if sizes is None else DenoiserShape(**sizes)
-            return cls(model, Training(**tables.get("training", {})), denoiser)
+            pictures = Pictures(**tables.get("pictures", {}))
+            return cls(model, Training(**tables.get("training", {})), denoiser, pictures)
         except TypeError as error:
             raise ValueError(f"the recipe does not fit: {error}") from error
 

@@ -17,11 +17,13 @@ from export.data import Crops
 from export.denoiser import Denoiser
 from export.inherit import inherit
 from export.model import Model
+from export.objective import find_balance
 from export.optimizers import make_optimizers
 from export.recipe import Recipe, Training
 from vaecodec.bundle import PATCH
 
 PCA_PATCHES = 30_000
+BALANCE_BATCHES = 8
 CHECKPOINT = "checkpoint.pt"
 
 
@@ -80,6 +82,16 @@ def _state(model: Model | Denoiser, training: Training) -> State:
     return State(model, averaged, make_optimizers(model, training))
 
 
+def with_balance(recipe: Recipe, state: State, crops: Crops) -> Recipe:
+    """Return a recipe whose visual balance is that of the model a run begins with."""
+    training = recipe.training
+    if not training.visual_share or training.visual_balance or isinstance(state.model, Denoiser):
+        return recipe
+    batches = [crops.get(step).float().div(255) for step in range(BALANCE_BATCHES)]
+    balance = find_balance(state.model, batches)
+    return replace(recipe, training=replace(training, visual_balance=balance))
+
+
 def principal_components(crops: Crops, count: int) -> tuple[Tensor, Tensor]:
     """Return the leading components ``(count, 768)`` of 16x16 patches and their deviations."""
     patches = (crops.patches(PCA_PATCHES, PATCH).flatten(1) - 0.5) / PIXEL_UNIT
@@ -120,7 +132,8 @@ def load(path: Path, training: Training | None = None) -> tuple[Recipe, State]:
     except Exception as error:  # PyTorch raises whatever damage runs it into
         raise ValueError(f"{path} is no checkpoint of this trainer") from error
     if training is not None:
-        recipe = replace(recipe, training=training)
+        balance = training.visual_balance or recipe.training.visual_balance
+        recipe = replace(recipe, training=replace(training, visual_balance=balance))
     state = _state(_build(recipe), recipe.training)
     try:
         state.model.load_state_dict(content["model"])

@@ -91,7 +91,7 @@ class Trainer:
         self.task: Task = (
             Denoising(state.model, validation)
             if isinstance(state.model, Denoiser)
-            else Autoencoding(state.model, validation)
+            else Autoencoding(state.model, validation, recipe.training)
         )
         self._average = get_ema_multi_avg_fn(recipe.training.ema_decay)
         self._loss = torch.compile(self._objective) if compiled else self._objective

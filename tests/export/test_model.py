@@ -85,6 +85,20 @@ def test_a_larger_model_starts_as_the_same_function():
         assert torch.equal(before, after)
 
 
+def test_larger_kernels_start_as_the_same_function():
+    source = trained(TINY)
+    model = Model(replace(TINY, kernel_8=5, blocks_8=TINY.blocks_8 + 1))
+    inherit(model, source)
+    anchor = torch.tensor([3.0, 40.0])
+    for before, after in zip(outputs(source, anchor), outputs(model, anchor), strict=True):
+        assert torch.allclose(before, after, atol=1e-4)
+    assert model.arch.halo == TINY.blocks_16 + 2
+    with pytest.raises(ValueError, match="kernels of 5"):
+        inherit(Model(TINY), Model(replace(TINY, kernel_8=5)))
+    with pytest.raises(ValueError, match="odd"):
+        replace(TINY, kernel_8=4)
+
+
 def test_levels_keep_their_meaning_where_the_range_of_lmbda_moves():
     """The same lmbda gives the same gains and modulation, wherever its level now stands."""
     source = trained(TINY)
