@@ -119,20 +119,45 @@ def bd_rate(anchor: Iterable[Point], test: Iterable[Point], unit: str = "dB") ->
         ValueError: If a curve has fewer than two usable points, or the two do not overlap.
         RuntimeUnavailableError: If SciPy is not installed.
     """
-    pchip = load_pchip()
-    logs: list[Any] = []
-    ends: list[tuple[float, float]] = []
-    for points in (anchor, test):
-        curve = clean_curve(points)
-        fidelities = [fidelity for _, fidelity in curve]
-        logs.append(pchip(fidelities, [math.log(rate) for rate, _ in curve]))
-        ends.append((fidelities[0], fidelities[-1]))
+    curves = [_log_rate(points) for points in (anchor, test)]
+    logs, ends = [log for log, _ in curves], [span for _, span in curves]
     low, high = max(low for low, _ in ends), min(high for _, high in ends)
     if low >= high:
         spans = " and ".join(f"{low:.2f} to {high:.2f} {unit}".rstrip() for low, high in ends)
         raise ValueError(f"the curves do not overlap: they span {spans}")
     difference = float(logs[1].integrate(low, high)) - float(logs[0].integrate(low, high))
     return BdRate(100 * math.expm1(difference / (high - low)), low, high)
+
+
+def rate_at(points: Iterable[Point], fidelity: float) -> float:
+    """Return the rate at which a curve reaches a fidelity, interpolated as `bd_rate` does.
+
+    Args:
+        points: Points of the curve, in any order.
+        fidelity: In the unit of the points.
+
+    Raises:
+        ValueError: If the curve has fewer than two usable points, or does not reach so low or high.
+        RuntimeUnavailableError: If SciPy is not installed.
+    """
+    log_rate, (low, high) = _log_rate(points)
+    if not low <= fidelity <= high:
+        raise ValueError(f"the curve spans {low:.2f} to {high:.2f}, and not {fidelity:g}")
+    return math.exp(float(log_rate(fidelity)))
+
+
+def _log_rate(points: Iterable[Point]) -> tuple[Any, tuple[float, float]]:
+    """Return the logarithm of a curve's rate as a function of fidelity, and the ends of its span.
+
+    Raises:
+        ValueError: If the curve has fewer than two usable points.
+        RuntimeUnavailableError: If SciPy is not installed.
+    """
+    pchip = load_pchip()
+    curve = clean_curve(points)
+    fidelities = [fidelity for _, fidelity in curve]
+    log_rate = pchip(fidelities, [math.log(rate) for rate, _ in curve])
+    return log_rate, (fidelities[0], fidelities[-1])
 
 
 def clean_curve(points: Iterable[Point]) -> list[Point]:

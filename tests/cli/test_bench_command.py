@@ -82,6 +82,87 @@ def test_everything_at_once(folder: Path, tmp_path: Path):
     assert f"{report['peers'][0]['bpp']:.3f}" in page
 
 
+QUICK = (*MODEL, "--qualities", "20 90")
+
+
+def test_what_people_see_is_measured_by_default(folder: Path, tmp_path: Path):
+    pytest.importorskip("ssimulacra2")
+    pytest.importorskip("PIL._avif")
+    (folder / "small.png").unlink()
+    (folder / "1.png").unlink()
+    page, report_path = tmp_path / "out.html", tmp_path / "out.json"
+    done = run(
+        *("bench", folder, "--qualities", "20 90", "--codecs", "jpeg,avif,avif-psnr"),
+        *("--json", report_path, "--html", page, "--crops", "0"),
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert [line.split()[0] for line in done.stderr.decode().splitlines()] == ["1/2", "skipped"]
+    report = json.loads(report_path.read_text())
+    assert report["metrics"] == ["psnr", "ms-ssim", "ssimulacra2"]
+    codecs = ["jpeg", "avif", "avif-psnr"]
+    assert [info["name"] for info in report["codecs"]] == codecs
+    assert [(gain["codec"], gain["score"]) for gain in report["score_gains"]] == [
+        (codec, score) for codec in codecs for score in (50, 70, 80, 90)
+    ]
+    heading, scores, *rows = done.stdout.decode().rstrip().split("\n\n")[-1].splitlines()
+    assert heading.startswith("Bits of ours at SSIMULACRA 2 scores")
+    assert scores.split() == ["50", "70", "80", "90"]
+    assert len({len(line) for line in (scores, *rows)}) == 1  # aligned
+    shown = [f"{gain['percent']:+.2f}%" for gain in report["score_gains"] if gain["percent"]]
+    assert shown
+    assert [cell for row in rows for cell in row.split() if cell.endswith("%")] == shown
+    assert "at fixed SSIMULACRA 2 scores" in page.read_text("utf-8")
+
+
+def test_a_default_metric_that_not_all_images_are_large_enough_for_is_left_out(folder: Path):
+    done = run("bench", folder, *QUICK, "--json", "-")
+    assert done.returncode == 0, done.stderr.decode()
+    told = "left out MS-SSIM because of small.png: it has 100x100 pixels, and a metric needs 176"
+    assert done.stderr.decode().startswith(told)
+    report = json.loads(done.stdout)
+    assert "ms-ssim" not in report["metrics"]
+    assert {row["ms_ssim"] for row in report["images"]} == {None}
+    assert {row["image"] for row in report["images"]} == {"0.png", "1.png", "small.png"}
+
+
+def test_images_with_alpha_are_measured_by_psnr_alone(folder: Path):
+    """As without codecs they have always been."""
+    with Image.open(folder / "0.png") as image:
+        image.putalpha(200)
+        image.save(folder / "clear.png")
+    done = run("bench", folder, *QUICK, "--json", "-")
+    assert done.returncode == 0, done.stderr.decode()
+    told = r"left out MS-SSIM( and SSIMULACRA 2)? because of clear\.png: it has alpha"
+    assert re.match(told, done.stderr.decode())
+    assert done.stderr.count(b"left out") == 1
+    report = json.loads(done.stdout)
+    assert report["metrics"] == ["psnr"]
+    assert "clear.png" in {row["image"] for row in report["images"]}
+
+
+def test_just_the_metrics_that_are_named_are_measured(folder: Path):
+    done = run("bench", folder, *QUICK, "--metrics", "psnr", "--codecs", "jpeg", "--json", "-")
+    assert done.returncode == 0, done.stderr.decode()
+    report = json.loads(done.stdout)
+    assert (report["metrics"], report["score_gains"]) == (["psnr"], [])
+    assert {row["ms_ssim"] for row in report["images"]} == {None}
+    assert {row["ssimulacra2"] for row in report["images"]} == {None}
+
+
+def test_without_its_package_ssimulacra2_is_no_default(folder: Path):
+    (folder / "small.png").unlink()
+    arguments = ["vaecodec", "bench", str(folder), *QUICK, "--codecs", "jpeg", "--json", "-"]
+    code = (
+        "import sys; sys.modules['ssimulacra2'] = None\n"
+        f"sys.argv = {arguments!r}\n"
+        "from vaecodec.cli import main; main()"
+    )
+    done = run_python("-c", code, env=environment())
+    assert done.returncode == 0, done.stderr.decode()
+    report = json.loads(done.stdout)
+    assert (report["metrics"], report["score_gains"]) == (["psnr", "ms-ssim"], [])
+
+
 def test_verbose_shows_every_measurement(folder: Path, tmp_path: Path):
     report = tmp_path / "report.json"
     done = run(

@@ -653,7 +653,9 @@ def test_bench(tiny_bundle: Path, tmp_path: Path):
     model = ("--bundle", str(tiny_bundle), "--qualities", "80, 20 50")
     curve_options = ("--curves", curves, "--against", "peer", "--against", "far")
 
-    done = run("bench", folder, *model, *curve_options, "--json", report_path)
+    done = run(
+        *("bench", folder, *model, *curve_options, "--metrics", "psnr", "--json", report_path)
+    )
     assert done.returncode == 0, done.stderr.decode()
     assert done.stderr.decode().splitlines() == ["1/2 0.png", "2/2 1.png"]
     lines = done.stdout.decode().splitlines()

@@ -185,6 +185,32 @@ def test_only_other_codecs_and_metrics_ask_for_plain_images(folder: Path):
         bench.measure_folder(PngCodec(), paths, [10], metrics=["psnr", "ms-ssim"])
 
 
+def test_which_images_a_metric_cannot_take(folder: Path):
+    """Those that cannot be measured in any case keep no metric from the others."""
+    names = ["psnr", "ms-ssim", "ssimulacra2"]
+    (folder / "0 first.png").write_bytes(b"junk")
+    unfit = bench.unfit_images(bench.find_images(folder), names)
+    assert unfit == {
+        "ms-ssim": bench.Skipped("a.bmp", "it has 30x20 pixels, and a metric needs 176 a side")
+    }
+
+    samples = np.full((200, 200, 4), 255, np.uint8)
+    (folder / "a clear.png").write_bytes(write_image(from_array(samples), ".png"))
+    deep = samples[:, :, :1].astype(np.uint16)
+    (folder / "a deep.png").write_bytes(write_image(from_array(deep), ".png"))
+    paths = bench.find_images(folder)
+    unfit = bench.unfit_images(paths, names)
+    assert {name: skipped.image for name, skipped in unfit.items()} == {
+        "ms-ssim": "a clear.png",
+        "ssimulacra2": "a clear.png",
+    }
+    assert unfit["ssimulacra2"].reason.startswith("it has alpha")
+    unfit = bench.unfit_images(paths[2:], names)
+    assert unfit["ssimulacra2"].reason.startswith("it has 16 bits")
+    unfit = bench.unfit_images(paths, names, [PEERS["jpeg"]])
+    assert {name: skipped.image for name, skipped in unfit.items()} == {"ms-ssim": "a.bmp"}
+
+
 def test_measure(folder: Path):
     codec, calls = PngCodec(), []
     paths = bench.find_images(folder)
@@ -399,6 +425,22 @@ def test_the_table():
         "  vtm   +12.50%  over 30.00 to 40.00 dB",
         "  far  too far",
     ]
+
+
+def test_the_table_of_bits_at_scores():
+    gains = [
+        *(bench.ScoreGain("jpeg", 50, -31.25), bench.ScoreGain("jpeg", 90, 104.0)),
+        *(bench.ScoreGain("webp", 50, 7.5), bench.ScoreGain("webp", 90, None)),
+    ]
+    report = replace(make_report(), score_gains=tuple(gains))
+    assert text_table(report).split("\n\n")[4].splitlines() == [
+        "Bits of ours at SSIMULACRA 2 scores, against the codecs measured here",
+        "              50        90",
+        "  JPEG   -31.25%  +104.00%",
+        "  WebP    +7.50%         -",
+    ]
+    assert "a dash stands where either" in method_section(report)
+    assert "a dash stands where either" not in method_section(make_report())
 
 
 def test_the_table_of_speed():

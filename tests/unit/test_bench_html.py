@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,7 +21,15 @@ import numpy as np
 import pytest
 
 from vaecodec.bench.html import page
-from vaecodec.bench.results import ImageRow, PeerInfo, PeerMean, QualityRow, Report, Skipped
+from vaecodec.bench.results import (
+    ImageRow,
+    PeerInfo,
+    PeerMean,
+    QualityRow,
+    Report,
+    ScoreGain,
+    Skipped,
+)
 from vaecodec.bench.series import panels
 from vaecodec.bench.views import Version, View
 from vaecodec.curves import Comparison
@@ -164,6 +173,20 @@ def test_a_page_without_others_or_images():
         report, [], [View(**{**_fields(make_view(1)), "versions": make_view(1).versions[:2]})]
     )
     assert 'value="original" selected' in alone
+
+
+def test_the_page_has_bits_at_scores():
+    gains = (ScoreGain("jpeg", 50.0, -31.25), ScoreGain("jpeg", 90.0, None))
+    others = tuple(replace(gain, codec="webp", percent=7.5) for gain in gains)
+    text = page(replace(make_report(), score_gains=(*gains, *others)), [], [])
+    _, found, rest = text.partition("<caption>Bits of ours at fixed SSIMULACRA 2 scores")
+    assert found
+    assert re.findall(r"<t[hd]\b[^>]*>([^<]*)", rest.partition("</table>")[0]) == [
+        *("Codec", "at 50", "at 90"),
+        *("JPEG", "\N{MINUS SIGN}31.2%", "\N{EN DASH}"),
+        *("WebP", "+7.5%", "+7.5%"),
+    ]
+    assert "SSIMULACRA" not in page(make_report(), [], [])
 
 
 def _fields(view: View) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from PIL import Image
 from support import SAMPLES
 
 from vaecodec import bench
-from vaecodec.bench.gains import compare_peers
+from vaecodec.bench.gains import compare_at_scores, compare_peers
 from vaecodec.bench.peers import PEERS, Peer, choose_peers
 from vaecodec.errors import ImageError, RuntimeUnavailableError
 from vaecodec.metrics import psnr_db
@@ -87,6 +87,24 @@ def test_avif_files_are_the_same_on_any_number_of_cores():
     tiled = replace(avif, options=lambda quality: avif.options(quality) | {"autotiling": True})
     assert avif.options(50)["autotiling"] is False
     assert len(avif.encode(samples, 15)) <= len(tiled.encode(samples, 15))
+
+
+@pytest.mark.skipif("avif-psnr" not in NAMES, reason="no libaom in this Pillow")
+def test_avif_is_tuned_for_psnr_and_differs_in_nothing_else(photo: np.ndarray):
+    default, tuned = PEERS["avif"], PEERS["avif-psnr"]
+    untuned = replace(tuned, options=lambda quality: tuned.options(quality) | {"advanced": {}})
+    files = [peer.encode(photo, 50) for peer in (default, untuned, tuned)]
+    assert files[0] == files[1] != files[2]
+    assert "default tuning" in default.settings
+    assert default.ladder == tuned.ladder
+
+
+def test_pillow_without_libaom(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("PIL._avif")
+    monkeypatch.setattr("PIL._avif.encoder_codec_available", lambda name: name != "aom")
+    with pytest.raises(RuntimeUnavailableError, match="without libaom"):
+        choose_peers(["avif", "avif-psnr"])
+    assert "avif-psnr" not in [peer.name for peer in choose_peers(["installed"])]
 
 
 def test_jpeg_2000_turns_colours(photo: np.ndarray):
@@ -170,3 +188,23 @@ def test_gains_take_the_other_codec_as_the_anchor():
     assert gains[1].percent is None
     assert gains[1].problem.endswith("47.00 to 55.00 dB and 27.00 to 35.00 dB")
     assert gains[5].problem.endswith("90.00 to 150.00 and 20.00 to 80.00")
+
+
+def test_bits_at_fixed_scores():
+    """Only where both codecs reach the score."""
+    curve = [(0.1, 27.0, 45.0), (0.3, 30.0, 65.0), (0.9, 35.0, 85.0)]
+    ours = [bench.QualityRow(r, r, d, 1, 1, 0, None, s) for r, d, s in curve]
+    peers = [bench.PeerMean("jpeg", r, 1.25 * r, d, 1, 1, None, s) for r, d, s in curve]
+    peers += [bench.PeerMean("webp", r, r / 2, d, 1, 1, None, s + 12) for r, d, s in curve]
+    peers += [bench.PeerMean("heic", r, r, d, 1, 1, None, s) for r, d, s in curve[:1]]
+    gains = compare_at_scores(ours, peers, ["psnr", "ssimulacra2"])
+    assert [gain.score for gain in gains] == 3 * [50, 70, 80, 90]
+    assert [gain.codec for gain in gains] == 4 * ["jpeg"] + 4 * ["webp"] + 4 * ["heic"]
+    percents = [gain.percent for gain in gains]
+    assert percents[:3] == pytest.approx([-20, -20, -20])
+    assert percents[4] is None  # where WebP does not go so low
+    assert percents[5:7] == pytest.approx(2 * [100 * (2 * 3**0.6 - 1)])  # 20 points are 3 times
+    assert percents[3] is percents[7] is None
+    assert percents[8:] == [None] * 4
+    assert compare_at_scores(ours, peers, ["psnr", "ms-ssim"]) == ()
+    assert compare_at_scores(ours, [], ["psnr", "ssimulacra2"]) == ()

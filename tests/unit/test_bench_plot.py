@@ -4,12 +4,14 @@ import io
 import sys
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
 from test_bench_html import make_report
 
+from vaecodec.bench import chart, html, plot
 from vaecodec.bench.chart import svg_chart
 from vaecodec.bench.plot import draw
 from vaecodec.bench.series import PUBLISHED, Series, panels, rate_ticks, spread_labels, value_ticks
@@ -34,6 +36,17 @@ def test_panels_hold_every_codec_in_its_place():
 def test_many_published_curves_hide_nothing():
     many = {f"codec {index}": CURVE for index in range(7)}
     assert len(panels(make_report(), many)[0].series) == 3
+
+
+def test_every_codec_has_a_look_of_its_own():
+    slots = [*range(PUBLISHED + 1)]
+    rules = (Path(html.__file__).parent / "page.css").read_text("utf-8")
+    for looks in (plot._COLOURS, plot._MARKERS, chart._MARKERS):
+        assert len(set(looks)) == len(looks) == len(slots)
+    for slot in slots:
+        assert f".s{slot} {{ --hue: var(--s{slot}); }}" in rules
+    assert f".chart .s{PUBLISHED} .line" in rules
+    assert f".s{PUBLISHED + 1} " not in rules
 
 
 def test_ticks():
@@ -72,7 +85,7 @@ def test_a_chart_is_well_formed_and_its_points_lie_where_they_should():
     panel = panels(make_report(), {"<vtm>": CURVE})[0]
     root = ElementTree.fromstring(svg_chart(panel))  # noqa: S314
     classes = {group.get("class") for group in root.iter("g")}
-    assert {"s0", "s1", "s2", "s7"} <= classes
+    assert {"s0", "s1", "s2", f"s{PUBLISHED}"} <= classes
     texts = [text.text for text in root.iter("text")]
     assert "<vtm>" in texts
     assert {"0.2", "0.5", "1", "2"} <= set(texts)

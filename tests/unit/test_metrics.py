@@ -6,7 +6,7 @@ import pytest
 
 from vaecodec import metrics
 from vaecodec.errors import RuntimeUnavailableError
-from vaecodec.metrics import bd_rate, bpp, clean_curve, fidelity_db, mse, psnr_db
+from vaecodec.metrics import bd_rate, bpp, clean_curve, fidelity_db, mse, psnr_db, rate_at
 from vaecodec.raster import from_array
 
 ANCHOR = [(0.1, 27.0), (0.2, 29.5), (0.45, 32.5), (0.9, 36.0), (1.9, 40.5)]
@@ -155,6 +155,19 @@ def test_against_an_independent_numeric_integration():
     assert (result.low_db, result.high_db) == (low, high)
 
 
+def test_the_rate_at_a_fidelity():
+    at = np.array([26.0, 28.3, 30.0, 36.6, 41.5])
+    expected = np.exp(log_rates_at(TEST, at))
+    assert [rate_at(reversed(TEST), fidelity) for fidelity in at] == pytest.approx(expected)
+    assert rate_at([*TEST, (1.5, 37.0), (3.0, math.inf)], 32.0) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("fidelity", [25.99, 41.51, math.nan])
+def test_a_fidelity_that_a_curve_does_not_reach(fidelity: float):
+    with pytest.raises(ValueError, match=r"spans 26\.00 to 41\.50, and not"):
+        rate_at(TEST, fidelity)
+
+
 def test_order_of_the_points_does_not_matter():
     assert bd_rate(reversed(ANCHOR), iter(TEST)) == bd_rate(ANCHOR, TEST)
 
@@ -174,6 +187,8 @@ def test_fidelities_below_zero_count():
 def test_curves_with_too_few_points(points: list[tuple[float, float]]):
     with pytest.raises(ValueError, match="needs two usable points"):
         bd_rate(ANCHOR, points)
+    with pytest.raises(ValueError, match="needs two usable points"):
+        rate_at(points, 27.0)
 
 
 def test_curves_that_do_not_overlap():

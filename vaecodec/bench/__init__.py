@@ -3,7 +3,7 @@
     folder      which images                  measuring   every image, codec and quality
     peers       other codecs, by Pillow       perceptual  MS-SSIM and SSIMULACRA 2
     results     rows and the report           means       of rows, and their curves
-    gains       BD-rate against the others    timing      every stage, size by size
+    gains       bits against the others       timing      every stage, size by size
     bits        what each place costs         views       crops at equal file size
     throughput  of the whole machine          mosaic      photographs of any size
     text plot   for terminals and papers      html        one page, made of series, chart,
@@ -14,14 +14,20 @@ Nothing here prints; `asdict` turns every result into plain values.
 """
 
 from vaecodec.bench.folder import find_images, load_image
-from vaecodec.bench.gains import compare_peers
+from vaecodec.bench.gains import compare_at_scores, compare_peers
 from vaecodec.bench.means import (
     curve_of,
     ms_ssim_db,
     summarise,
     summarise_peers,
 )
-from vaecodec.bench.measuring import DEFAULT_QUALITIES, Measured, measure, measure_folder
+from vaecodec.bench.measuring import (
+    DEFAULT_QUALITIES,
+    Measured,
+    measure,
+    measure_folder,
+    unfit_images,
+)
 from vaecodec.bench.results import (
     METRICS,
     ImageRow,
@@ -31,6 +37,7 @@ from vaecodec.bench.results import (
     PeerRow,
     QualityRow,
     Report,
+    ScoreGain,
     SizeRow,
     Skipped,
     Speed,
@@ -51,11 +58,13 @@ __all__ = [
     "PeerRow",
     "QualityRow",
     "Report",
+    "ScoreGain",
     "SizeRow",
     "Skipped",
     "Speed",
     "Throughput",
     "Timing",
+    "compare_at_scores",
     "compare_peers",
     "curve_of",
     "find_images",
@@ -67,4 +76,5 @@ __all__ = [
     "summarise",
     "summarise_peers",
     "throughput",
+    "unfit_images",
 ]

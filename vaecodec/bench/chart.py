@@ -17,6 +17,7 @@ _MARKERS = (
     "M-3-3h6v6h-6z",
     "M0-4l4 7h-8z",
     "M0-4.2l4.2 4.2l-4.2 4.2l-4.2-4.2z",
+    "M-4 0l7-4v8z",
     "M-3-3l6 6M3-3l-6 6",
     "M0 4l4-7h-8z",
     "M0-4v8M-4 0h8",
@@ -27,7 +28,7 @@ _MARKERS = (
 def svg_chart(panel: Panel) -> str:
     """Return a panel as an `svg` element.
 
-    Shapes have the classes `s0` (ours) to `s7` (published), text has `tick`, `axis` and `label`.
+    Shapes have the classes `s0` (ours) to `s8` (published), text has `tick`, `axis` and `label`.
     Each point tells its figures where a mouse rests on it.
     """
     frame = _Frame(panel)

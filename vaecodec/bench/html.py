@@ -93,7 +93,7 @@ def _curves_section(report: Report, panels: Sequence[Panel]) -> str:
     plots = f'<div class="charts">\n{charts}\n</div>\n' if charts else ""
     return f"""<section aria-labelledby="curves">
 <h2 id="curves">Rate and fidelity</h2>
-{plots}{_gains(report)}{_published(report)}</section>
+{plots}{_gains(report)}{_score_gains(report)}{_published(report)}</section>
 """
 
 
@@ -116,9 +116,22 @@ def _gains(report: Report) -> str:
     return table(heads, rows, caption=caption)
 
 
+def _score_gains(report: Report) -> str:
+    """Return the bits against the codecs measured here, a column for each score."""
+    if not report.score_gains:
+        return ""
+    scores = dict.fromkeys(gain.score for gain in report.score_gains)
+    rows: list[tuple[str, list[str]]] = []
+    for info in report.codecs:
+        gains = [gain.percent for gain in report.score_gains if gain.codec == info.name]
+        rows.append(("", [info.title, *map(percent, gains)]))
+    caption = "Bits of ours at fixed SSIMULACRA 2 scores, against each codec"
+    return table(("Codec", *(f"at {score:g}" for score in scores)), rows, caption=caption)
+
+
 def _comparison_cells(found: Comparison) -> tuple[str, str]:
     if found.percent is None:
-        return "\N{EN DASH}", found.problem
+        return percent(None), found.problem
     span = f"{number(found.low, 1)} to {number(found.high, 1)} {METRICS[found.metric].unit}"
     return percent(found.percent), span.rstrip()
 

@@ -6,16 +6,17 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 _MINUS = "\N{MINUS SIGN}"
+_DASH = "\N{EN DASH}"
 
 
-def percent(value: float) -> str:
-    """Return a change with its sign."""
-    return f"{value:+.1f}%".replace("-", _MINUS)
+def percent(value: float | None) -> str:
+    """Return a change with its sign, or a dash where there is none."""
+    return _DASH if value is None else f"{value:+.1f}%".replace("-", _MINUS)
 
 
 def number(value: float | None, digits: int) -> str:
     """Return a number, or a dash where there is none."""
-    return "\N{EN DASH}" if value is None else f"{value:.{digits}f}".replace("-", _MINUS)
+    return _DASH if value is None else f"{value:.{digits}f}".replace("-", _MINUS)
 
 
 def table(

@@ -96,7 +96,7 @@ def measure_folder(
     for index, path in enumerate(paths):
         try:
             with memory_errors():
-                image = _load(path, peers, metrics)
+                image = from_array(_open(path, peers, metrics).read())
                 if not used:
                     _warm_up(codec, peers, image)
                 of_ours = [_measure_ours(codec, path.name, image, q, metrics) for q in qualities]
@@ -122,6 +122,33 @@ def measure_folder(
     return Measured(tuple(used), tuple(ours), tuple(others), tuple(skipped))
 
 
+def unfit_images(
+    paths: Sequence[Path], metrics: Sequence[str], peers: Sequence[Peer] = ()
+) -> dict[str, Skipped]:
+    """Return the first image that a metric cannot take, for each metric that has one.
+
+    Images are judged by their headers. Those that cannot be measured in any case do not count.
+
+    Args:
+        paths: Images.
+        metrics: Names of metrics.
+        peers: Other codecs that are to be measured.
+    """
+    unfit: dict[str, Skipped] = {}
+    for path in paths:
+        try:
+            with memory_errors():
+                image = _open(path, peers, ())
+        except (ImageError, InsufficientMemoryError):
+            continue
+        for metric in metrics:
+            try:
+                _check(image, (), (metric,))
+            except ImageError as error:
+                unfit.setdefault(metric, Skipped(path.name, str(error)))
+    return unfit
+
+
 def _warm_up(codec: Codec, peers: Sequence[Peer], image: Raster) -> None:
     """Have networks and libraries loaded before anything is timed."""
     codec.decode_raster(codec.encode(image))
@@ -142,19 +169,28 @@ def _check_finite(rows: Iterable[ImageRow | PeerRow]) -> None:
             )
 
 
-def _load(path: Path, peers: Sequence[Peer], metrics: Sequence[str]) -> Raster:
-    """Return an image that all codecs and metrics take, its samples in an array.
+def _open(path: Path, peers: Sequence[Peer], metrics: Sequence[str]) -> Raster:
+    """Return an image that all codecs and metrics take, its samples yet to be decoded.
 
     Raises:
-        ImageError: If it is none, for whatever reason.
+        ImageError: If it cannot be opened, or not all take it.
     """
     try:
         image = read_image(read_bytes(path))
     except VaecodecError as error:  # the package that reads it may be missing, too
         raise ImageError(str(error)) from error
+    _check(image, peers, metrics)
+    return image
+
+
+def _check(image: Raster, peers: Sequence[Peer], metrics: Sequence[str]) -> None:
+    """Refuse an image that not all codecs and metrics take.
+
+    Raises:
+        ImageError: If it is one.
+    """
     if peers or any(name in _LEAST_SIDES for name in metrics):
         check_plain(image, max((_LEAST_SIDES.get(name, 1) for name in metrics), default=1))
-    return from_array(image.read())
 
 
 def _measure_ours(

@@ -21,6 +21,10 @@ _METRICS = {
     SSIMULACRA2.name: "SSIMULACRA 2 is computed by the Python package of that name, which was up "
     "to 2 points lower than libjxl's own tool between 20 and 90.",
 }
+_AT_SCORES = (
+    "Bits at fixed SSIMULACRA 2 scores are read from the same interpolation of the means; a dash "
+    "stands where either codec does not reach the score."
+)
 _LIBRARIES = ("vaecodec", "onnxruntime", "numpy", "pillow")
 
 
@@ -57,6 +61,7 @@ def method_section(report: Report) -> str:
         *(text for name, text in _METRICS.items() if name in report.metrics),
         "BD-rate is the mean difference of the logarithm of the rate, interpolated by monotone "
         "cubics, over the fidelities that both codecs reach.",
+        *([_AT_SCORES] if report.score_gains else []),
         "Times are from an image in memory to bytes and back, one image at a time, with as many "
         "threads as each codec takes by itself.",
     ]

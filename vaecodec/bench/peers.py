@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -134,6 +135,24 @@ def _jpeg_version() -> str:
     return _pillow_version(feature, library)()
 
 
+def _libaom_version() -> str:
+    """Return the name of libavif, which must have libaom: no other encoder knows `tune=psnr`."""
+    told = _pillow_version("avif", "libavif")()
+    if not importlib.import_module("PIL._avif").encoder_codec_available("aom"):
+        raise ImportError("Pillow's libavif was built without libaom")
+    return told
+
+
+def _avif_options(quality: float) -> dict[str, Any]:
+    """Leave the tuning to libavif: since 1.4 it is for the eye (`iq`), and before it was `ssim`."""
+    return {
+        "quality": int(quality),
+        "speed": 4,
+        "subsampling": "4:4:4",
+        "autotiling": False,  # which would make files larger the more cores there are
+    }
+
+
 def _jxl_version() -> str:
     load_jxl()
     return f"pillow-jxl-plugin {metadata.version('pillow-jxl-plugin')}"
@@ -174,18 +193,25 @@ PEERS = {
         Peer(
             "avif",
             "AVIF",
-            "4:4:4, grey as 4:0:0, speed 4, one tile; its quality",
+            "4:4:4, grey as 4:0:0, speed 4, one tile, default tuning; its quality",
             (5, 15, 25, 35, 50, 65, 80, 92),
             (1, 100),
             1,
             "AVIF",
-            lambda quality: {
-                "quality": int(quality),
-                "speed": 4,
-                "subsampling": "4:4:4",
-                "autotiling": False,  # which would make files larger the more cores there are
-            },
+            _avif_options,
             _pillow_version("avif", "libavif"),
+            grey_options={"subsampling": "4:0:0"},
+        ),
+        Peer(
+            "avif-psnr",
+            "AVIF tune=psnr",
+            "4:4:4, grey as 4:0:0, speed 4, one tile, libaom tuned for PSNR; its quality",
+            (5, 15, 25, 35, 50, 65, 80, 92),
+            (1, 100),
+            1,
+            "AVIF",
+            lambda quality: _avif_options(quality) | {"codec": "aom", "advanced": {"tune": "psnr"}},
+            _libaom_version,
             grey_options={"subsampling": "4:0:0"},
         ),
         Peer(

@@ -157,6 +157,15 @@ def load_ssimulacra2() -> Score:
         ) from error
 
 
+def has_ssimulacra2() -> bool:
+    """Return whether the package that computes SSIMULACRA 2 is installed."""
+    try:
+        load_ssimulacra2()
+    except RuntimeUnavailableError:
+        return False
+    return True
+
+
 def _as_file(samples: Samples) -> io.BytesIO:
     """Return samples as a file in memory, which is what the package reads."""
     file = io.BytesIO()

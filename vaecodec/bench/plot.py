@@ -19,12 +19,13 @@ _COLOURS = (
     "#d55e00",
     "#009e73",
     "#c4609a",
+    "#7d1d55",
     "#6f6f6f",
     "#a67c00",
     "#7a4fbf",
     "#8a8f98",
 )
-_MARKERS = ("o", "s", "^", "D", "X", "v", "P", "")
+_MARKERS = ("o", "s", "^", "D", "<", "X", "v", "P", "")
 _INK, _MUTED, _GRID = "#1b1f24", "#59636e", "#e3e6ea"
 _WIDTH, _HEIGHT = 6.4, 4.6
 _LABEL_GAP = 0.052

@@ -182,6 +182,21 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class ScoreGain:
+    """Bits of ours against another codec's at one SSIMULACRA 2 score.
+
+    Attributes:
+        codec: The other, which 0% stands for.
+        score: The score that both have.
+        percent: How much higher our rate is; None where either curve does not reach the score.
+    """
+
+    codec: str
+    score: float
+    percent: float | None
+
+
 TRANSFORMS = {"encode": "analysis", "decode": "synthesis"}
 """The stage of `Trace` that is most of a direction."""
 
@@ -286,6 +301,8 @@ class Report:
         peers: Their means, codec by codec, by ascending quality.
         peer_images: What those are the means of.
         gains: BD-rates of ours against each of them, metric by metric.
+        score_gains: Bits of ours against each of them at fixed scores, codec by codec; none where
+            SSIMULACRA 2 was not measured.
         skipped: Images that were left out.
         machine: What the times depend on.
     """
@@ -301,6 +318,7 @@ class Report:
     peers: tuple[PeerMean, ...] = ()
     peer_images: tuple[PeerRow, ...] = ()
     gains: tuple[Comparison, ...] = ()
+    score_gains: tuple[ScoreGain, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     machine: str = ""
 

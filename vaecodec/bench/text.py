@@ -14,7 +14,7 @@ _DIGITS = {"psnr": 3, "ms-ssim": 3, "ssimulacra2": 2}
 
 
 def text_table(report: Report) -> str:
-    """Return all means and BD-rates, a line for each."""
+    """Return all means and what they say against other codecs, a line for each."""
     lines = [
         f"{report.bundle} ({report.model_id}), means over {report.image_count} images",
         f"{_heads(report)} {'encode_s':>9} {'decode_s':>9} {'estimate':>9}",
@@ -34,6 +34,8 @@ def text_table(report: Report) -> str:
         ]
     if report.gains:
         lines += ["", *_gains(report)]
+    if report.score_gains:
+        lines += ["", *_score_gains(report)]
     if report.comparisons:
         lines += ["", "BD-rate (PSNR) against", *_comparisons(report.comparisons, {})]
     if report.speed:
@@ -62,6 +64,18 @@ def _gains(report: Report) -> Iterable[str]:
     for name in report.metrics:
         yield f"BD-rate ({METRICS[name].title}) against the codecs measured here"
         yield from _comparisons([gain for gain in report.gains if gain.metric == name], titles)
+
+
+def _score_gains(report: Report) -> Iterable[str]:
+    """Yield the bits against the codecs measured here, a column for each score."""
+    scores = dict.fromkeys(gain.score for gain in report.score_gains)
+    width = max(len(info.title) for info in report.codecs)
+    yield "Bits of ours at SSIMULACRA 2 scores, against the codecs measured here"
+    yield f"  {'':<{width}}" + "".join(f" {score:9g}" for score in scores)
+    for info in report.codecs:
+        percents = [gain.percent for gain in report.score_gains if gain.codec == info.name]
+        cells = ("-" if value is None else f"{value:+.2f}%" for value in percents)
+        yield f"  {info.title:<{width}}" + "".join(f" {cell:>9}" for cell in cells)
 
 
 def _comparisons(found: Sequence[Comparison], titles: Mapping[str, str]) -> Iterable[str]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,8 +48,9 @@ def bench(
         typer.Option(
             "--codecs",
             metavar="LIST",
-            help="Other codecs to measure, through Pillow: any of jpeg, webp, avif, jpeg2000, jxl "
-            "and heic (whose plugins are pillow-jxl-plugin and pillow-heif), all, or installed.",
+            help="Other codecs to measure, through Pillow: any of jpeg, webp, avif, avif-psnr "
+            "(the same with tune=psnr), jpeg2000, jxl and heic (whose plugins are "
+            "pillow-jxl-plugin and pillow-heif), all, or installed.",
         ),
     ] = None,
     metrics: Annotated[
@@ -57,7 +58,10 @@ def bench(
         typer.Option(
             "--metrics",
             metavar="LIST",
-            help="Fidelity besides PSNR: ms-ssim, ssimulacra2 (which takes a second an image).",
+            help="Fidelity to measure besides PSNR: ms-ssim, ssimulacra2 (which takes seconds a "
+            "megapixel, file by file); psnr for PSNR alone. Both by default, ssimulacra2 where its "
+            "package is installed; one that an image rules out (too small, with alpha, of 16 bits "
+            "per sample) is left out.",
         ),
     ] = None,
     curves: Annotated[
@@ -163,8 +167,9 @@ def bench(
     """Measure rate, fidelity and time on a folder of images.
 
     Every image is encoded to a whole file and decoded again. The table goes to standard output:
-    whole-file bits per pixel, RGB PSNR, seconds, and by how much files exceed the model's own
-    estimate, each averaged over the images. Images that cannot be used are skipped.
+    whole-file bits per pixel, RGB PSNR and perceptual metrics, seconds, and by how much files
+    exceed the model's own estimate, each averaged over the images. Images that cannot be used are
+    skipped.
     """
     levels = parse_qualities(qualities)
     outputs = Outputs(report_to, plot_to, sheet_to, html_to)
@@ -208,6 +213,8 @@ def bench(
 
     paths = measuring.find_images(folder)
     check_outputs(outputs, paths, crops, force=force)
+    if metrics is None:
+        names = _fitting(names, paths, peers, quiet=quiet)
     codec = Codec(bundle, device)
     tell_setup(codec.bundle, device, verbose)
 
@@ -245,6 +252,7 @@ def bench(
         peers=of_peers,
         peer_images=measured.peers,
         gains=measuring.compare_peers(means, of_peers, names),
+        score_gains=measuring.compare_at_scores(means, of_peers, names),
         skipped=measured.skipped,
         machine=describe_machine(device),
     )
@@ -263,6 +271,19 @@ def _refuse(options: Mapping[str, object], reason: str) -> None:
     for name, value in options.items():
         if value:
             raise typer.BadParameter(reason, param_hint=name)
+
+
+def _fitting(
+    metrics: Sequence[str], paths: Sequence[Path], peers: Sequence[Peer], *, quiet: bool
+) -> list[str]:
+    """Return the default metrics that every image can be judged by, and tell of the others."""
+    from vaecodec.bench import METRICS, unfit_images
+
+    unfit = unfit_images(paths, metrics, peers)
+    for found in () if quiet else dict.fromkeys(unfit.values()):
+        titles = " and ".join(METRICS[name].title for name in unfit if unfit[name] == found)
+        note(f"left out {titles} because of {found.image}: {found.reason}")
+    return [name for name in metrics if name not in unfit]
 
 
 def _row_text(row: ImageRow | PeerRow) -> str:

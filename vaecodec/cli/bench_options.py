@@ -31,11 +31,16 @@ def parse_qualities(text: str | None) -> list[float]:
 
 
 def parse_metrics(text: str | None) -> list[str]:
-    """Return the names of a list of metrics, in their own order; PSNR always is among them."""
-    from vaecodec.bench.perceptual import load_ssimulacra2
+    """Return the names of a list of metrics, in their own order; PSNR always is among them.
+
+    Without a list, all whose packages are installed.
+    """
+    from vaecodec.bench.perceptual import has_ssimulacra2, load_ssimulacra2
     from vaecodec.bench.results import METRICS, PSNR, SSIMULACRA2
 
-    wanted = {PSNR.name, *_parts(text or "")}
+    if text is None:
+        return [name for name in METRICS if name != SSIMULACRA2.name or has_ssimulacra2()]
+    wanted = {PSNR.name, *_parts(text)}
     for name in sorted(wanted - METRICS.keys()):
         known = ", ".join(METRICS)
         raise typer.BadParameter(f"{name} is none of {known}", param_hint="--metrics")
