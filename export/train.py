@@ -7,6 +7,7 @@ is computed; on a GPU, where images and crops stay, a step is one recorded graph
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -38,8 +39,11 @@ from export.task import Batch, Task
 VALIDATION_IMAGES = 16
 VALIDATION_CROP = 256
 LOG_EVERY = 50
-DIVERGED = 1e6
-"""Norm of a gradient beyond which weights are lost: usual ones are from 1 to 1,000."""
+OUTLIER = 1e4
+"""Norm of a gradient beyond which a step is left out: usual ones are from 1 to 1,000."""
+OUTLIERS_MOST = 0.1
+"""Share of the steps between two rows of the log that may be left out; with more, weights are lost.
+"""
 NOTE_SECONDS = 1.0
 LOG = "log.csv"
 VALIDATION = "validation.csv"
@@ -149,19 +153,21 @@ class Trainer:
         save(self.folder / CHECKPOINT, self.recipe, self.state)
 
     def _check(self, log: Log) -> None:
-        """See that all steps since the last row were sound, so that what is saved is.
+        """See that the steps since the last row were sound, so that what is saved is.
 
         Raises:
-            FloatingPointError: one was not finite, or much too large; the checkpoint is still that
-                before.
+            FloatingPointError: one was not finite, or too many were outliers; the checkpoint is
+                still that before.
         """
         norms = log.column("gradient_norm")
-        for step, norm in enumerate(norms, self.state.step - len(norms)):
-            if not norm < DIVERGED:
-                raise FloatingPointError(
-                    f"training has diverged: the gradient of step {step:,} has the norm "
-                    f"{norm:.3g}; go on from the checkpoint with lower rates"
-                )
+        first = self.state.step - len(norms)
+        outliers = [step for step, norm in enumerate(norms, first) if not norm < OUTLIER]
+        lost = any(not math.isfinite(norm) for norm in norms)
+        if lost or len(outliers) > max(1, OUTLIERS_MOST * len(norms)):
+            raise FloatingPointError(
+                f"training has diverged: the gradient of step {outliers[0]:,} has the norm "
+                f"{norms[outliers[0] - first]:.3g}; go on from the checkpoint with lower rates"
+            )
 
     def step(self) -> dict[str, Tensor]:
         """Take one optimiser step; return its loss, what else it measured, the gradient's norm.
@@ -187,6 +193,10 @@ class Trainer:
         objective, measured = self._loss(batch)
         self.accelerator.backward(objective)
         norm = nn.utils.clip_grad_norm_(state.model.parameters(), training.clip_norm)
+        is_sound = (norm < OUTLIER).float()
+        for parameter in state.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(is_sound)
         for optimizer in state.optimizers:
             optimizer.step()
         pairs = zip(state.averaged.parameters(), state.model.parameters(), strict=True)

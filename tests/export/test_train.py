@@ -28,7 +28,7 @@ from export.muon import Muon, orthogonalise
 from export.objective import _with_noisy_gradient, loss, rate_distortion
 from export.recipe import Recipe, Training
 from export.state import CHECKPOINT, load, start, trained_model
-from export.train import Trainer, draw_levels, validation_crops
+from export.train import OUTLIER, Trainer, draw_levels, validation_crops
 from export.verify import _latents, _read_planes
 
 RECIPE = Recipe.from_dict(TINY_RECIPE)
@@ -162,6 +162,25 @@ def test_training_that_diverges_keeps_the_checkpoint(crops: Crops, tmp_path: Pat
     with pytest.raises(FloatingPointError, match="has diverged: the gradient of step 20"):
         resumed.run()
     assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_a_step_of_an_outlier_is_left_out(crops: Crops, tmp_path: Path):
+    """One gradient far beyond the usual ones moves weights no more than momentum does."""
+    run = trainer(RECIPE, crops, tmp_path)
+    for _ in range(3):
+        run.step()
+    ordinary = run.task.objective
+
+    def magnified(network, batch):
+        objective, measured = ordinary(network, batch)
+        return objective * 1e6, measured
+
+    run.task.objective = magnified
+    assert float(run.step()["gradient_norm"]) > OUTLIER
+    assert all(not p.grad.any() for p in run.state.model.parameters() if p.grad is not None)
+    run.task.objective = ordinary
+    run.run()
+    assert run.state.step == RECIPE.training.steps
 
 
 def test_rows_of_steps_taken_again_are_dropped(tmp_path: Path):
