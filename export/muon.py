@@ -1,8 +1,8 @@
 """Muon: momentum whose matrix updates are orthogonalised (Jordan et al. 2024).
 
 torch.optim.Muon iterates in bfloat16, which CPUs without AVX-512 emulate: a step of this project's
-network then takes 2.8 s instead of 0.1. This one iterates in float32 on a CPU, and takes matrices
-of one shape together.
+network then takes 2.8 s instead of 0.1. This one iterates in float32 on a CPU, takes matrices of
+one shape together, and divides them among the processes of a run.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration: the steepest at zero that keeps singular values near 1."""
@@ -51,22 +51,56 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
+            moving: list[nn.Parameter] = []
+            directions: list[Tensor] = []
             for parameter in group["params"]:
-                if parameter.grad is None:
+                gradient = parameter.grad
+                if gradient is None:
                     continue
                 held = self.state[parameter]
                 if not held:
                     held["momentum"] = torch.zeros_like(parameter)
-                held["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                nesterov = parameter.grad.lerp(held["momentum"], group["momentum"])
-                by_shape[parameter.shape].append((parameter, nesterov))
-            for shape, members in by_shape.items():
-                stacked = torch.stack([direction for _, direction in members])
-                directions = orthogonalise(stacked.to(self.precision))
+                held["momentum"].lerp_(gradient, 1 - group["momentum"])
+                moving.append(parameter)
+                directions.append(gradient.lerp(held["momentum"], group["momentum"]))
+            for parameter, direction in zip(moving, self._orthogonal(directions), strict=True):
+                if group["weight_decay"]:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 # The rate may be a tensor on the device: a recorded step then sees it change.
-                updates = directions.float() * (group["lr"] * ADAM_RMS * max(shape) ** 0.5)
-                for (parameter, _), update in zip(members, updates, strict=True):
-                    if group["weight_decay"]:
-                        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.sub_(update)
+                scale = ADAM_RMS * max(parameter.shape) ** 0.5
+                parameter.sub_(direction * (group["lr"] * scale))
+
+    def _orthogonal(self, directions: list[Tensor]) -> list[Tensor]:
+        """Orthogonalise matrices; processes divide them among themselves, and hand on the results.
+
+        All processes have the same matrices, whose gradients they share.
+        """
+        processes = distributed.get_world_size() if distributed.is_initialized() else 1
+        rank = distributed.get_rank() if processes > 1 else 0
+        found = [torch.zeros_like(direction) for direction in directions]
+        by_shape: dict[torch.Size, list[int]] = defaultdict(list)
+        for index, owner in enumerate(_owners([d.shape for d in directions], processes)):
+            if owner == rank:
+                by_shape[directions[index].shape].append(index)
+        for indices in by_shape.values():
+            stacked = torch.stack([directions[index] for index in indices])
+            results = orthogonalise(stacked.to(self.precision))
+            for index, result in zip(indices, results, strict=True):
+                found[index].copy_(result)
+        if processes > 1:
+            flat = torch.cat([matrix.flatten() for matrix in found])
+            distributed.all_reduce(flat)  # zeros but for the owner's, so the sum is exact
+            parts = flat.split([matrix.numel() for matrix in found])
+            found = [part.view_as(m) for part, m in zip(parts, found, strict=True)]
+        return found
+
+
+def _owners(shapes: list[torch.Size], processes: int) -> list[int]:
+    """Return which process takes each matrix, so that all have about the same work."""
+    costs = [min(shape) ** 2 * max(shape) for shape in shapes]
+    loads = [0] * processes
+    owners = [0] * len(shapes)
+    for index in sorted(range(len(shapes)), key=costs.__getitem__, reverse=True):
+        owners[index] = loads.index(min(loads))
+        loads[owners[index]] += costs[index]
+    return owners

@@ -24,7 +24,7 @@ from export.bundle_weights import read_model
 from export.data import Crops, read_images
 from export.likelihood import bits
 from export.log import append_rows, drop_rows_after
-from export.muon import Muon, orthogonalise
+from export.muon import Muon, _owners, orthogonalise
 from export.objective import _with_noisy_gradient, loss, rate_distortion
 from export.recipe import Recipe, Training
 from export.state import CHECKPOINT, load, start, trained_model
@@ -428,3 +428,42 @@ def test_two_processes_train_one_model(tmp_path: Path):
         rows = (tmp_path / "run" / "validation.csv").read_text().splitlines()
         assert rows[0].startswith("step,")
         assert rows[1].startswith("10,")
+
+
+MUON_ALONE_AND_TOGETHER = """
+import torch
+from torch import distributed
+from export.muon import Muon
+
+def trained():
+    torch.manual_seed(0)
+    shapes = ((8, 32), (32, 8), (8, 32), (16, 16))
+    weights = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    optimizer = Muon(weights, lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        sum((weight.square() * (1 + weight)).sum() for weight in weights).backward()
+        optimizer.step()
+    return weights
+
+alone = trained()
+distributed.init_process_group("gloo")
+together = trained()
+assert distributed.get_world_size() == 2
+assert all(torch.allclose(*pair, atol=1e-5) for pair in zip(alone, together, strict=True))
+assert any(not torch.equal(a, torch.zeros_like(a)) for a in together)
+distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_processes_divide_the_work_of_muon(tmp_path: Path):
+    script = tmp_path / "muon.py"
+    script.write_text(MUON_ALONE_AND_TOGETHER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script)]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert _owners([torch.Size((8, 8))] * 4, 2) == [0, 1, 0, 1]
+    assert _owners([torch.Size((2, 2)), torch.Size((64, 64)), torch.Size((2, 2))], 2) == [1, 0, 1]
