@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,42 @@ def test_everything_at_once(folder: Path, tmp_path: Path):
     assert re.findall(r'data-view="([^"]*)"', page) == ["0.png"]
     assert page.count("<svg") == 2
     assert f"{report['peers'][0]['bpp']:.3f}" in page
+
+
+def test_another_bundle_beside_ours(folder: Path, tmp_path: Path):
+    """The same one, in another folder: what is to be compared differs in nothing."""
+    (folder / "small.png").unlink()
+    (folder / "broken.png").unlink()
+    other = shutil.copytree(V1 / "bundle", tmp_path / "other")
+    outputs = {kind: tmp_path / f"out.{kind}" for kind in ("json", "png", "html")}
+    done = run(
+        *("bench", folder, *MODEL, "--codecs", f"jpeg,bundle:{other}", "--metrics", "ms-ssim"),
+        *("--json", outputs["json"], "--sheet", outputs["png"], "--html", outputs["html"]),
+        *("--crops", "1"),
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    report = json.loads(outputs["json"].read_text())
+    title = f"tiny {report['model_id'][:8]}"
+    assert [(info["name"], info["title"]) for info in report["codecs"]][1:] == [
+        (f"bundle:{other}", title)
+    ]
+    same = ("quality", "bpp", "psnr_db", "ms_ssim")
+    ours = [[row[key] for key in same] for row in report["qualities"]]
+    theirs = [[row[key] for key in same] for row in report["peers"][8:]]
+    assert len(ours) == 8
+    assert ours == theirs
+    gains = [gain for gain in report["gains"] if gain["codec"] == f"bundle:{other}"]
+    assert [gain["metric"] for gain in gains] == ["psnr", "ms-ssim"]
+    assert [gain["percent"] for gain in gains] == pytest.approx([0, 0], abs=1e-9)
+    assert f"\n{title} (tiny test, model {report['model_id']}): another" in done.stdout.decode()
+    with Image.open(outputs["png"]) as sheet:
+        assert sheet.size == (4 * (384 + 8) - 8, 256 + 40)  # original, ours, JPEG, the other
+    assert f">{title}</option>" in outputs["html"].read_text("utf-8")
+
+
+def test_an_unknown_bundle_among_codecs(folder: Path):
+    refused(run("bench", folder, "--codecs", "jpeg,bundle:nonesuch"), 4, "no bundle named nonesuch")
+    refused(run("bench", folder, "--codecs", f"bundle:{folder}"), 4, "is no bundle")
 
 
 QUICK = (*MODEL, "--qualities", "20 90")
@@ -199,6 +236,7 @@ def test_no_image_can_be_used(folder: Path):
     [
         (["--codecs", "jpeg,gif"], r"gif is none of jpeg, webp"),
         (["--codecs", " , "], "the list is empty"),
+        (["--codecs", "bundle:"], "followed by no name or folder"),
         (["--metrics", "vmaf"], "vmaf is none of psnr, ms-ssim, ssimulacra2"),
         (["--plot", "out.gif"], r"\.png or \.svg"),
         (["--html", "-"], "standard output has the table"),

@@ -18,7 +18,7 @@ from vaecodec import bench
 from vaecodec.bench.folder import check_plain
 from vaecodec.bench.method import describe_machine, method_section
 from vaecodec.bench.mosaic import mosaic, sides
-from vaecodec.bench.peers import PEERS
+from vaecodec.bench.pillow_peers import PEERS
 from vaecodec.bench.text import text_table
 from vaecodec.bundle import MANIFEST, find_bundle
 from vaecodec.codec import Codec

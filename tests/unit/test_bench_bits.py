@@ -11,8 +11,8 @@ from PIL import Image
 from support import SAMPLES
 
 from vaecodec.bench.bits import BitCounter, _spread
-from vaecodec.bench.peers import PEERS
 from vaecodec.bench.pictures import data_uri, heat, ramp_css
+from vaecodec.bench.pillow_peers import PEERS
 from vaecodec.bench.results import QualityRow
 from vaecodec.bench.views import (
     _busiest,

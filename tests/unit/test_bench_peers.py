@@ -11,7 +11,8 @@ from support import SAMPLES
 
 from vaecodec import bench
 from vaecodec.bench.gains import compare_at_scores, compare_peers
-from vaecodec.bench.peers import PEERS, Peer, choose_peers
+from vaecodec.bench.peers import Peer, choose_peers
+from vaecodec.bench.pillow_peers import PEERS
 from vaecodec.errors import ImageError, RuntimeUnavailableError
 from vaecodec.metrics import psnr_db
 
@@ -146,7 +147,7 @@ def test_a_missing_plugin(name: str, module: str, package: str, monkeypatch: pyt
 
 
 def test_pillow_without_a_codec(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("vaecodec.bench.peers.features.check", lambda feature: False)
+    monkeypatch.setattr("vaecodec.bench.pillow_peers.features.check", lambda feature: False)
     with pytest.raises(RuntimeUnavailableError, match="AVIF is not in this Python"):
         choose_peers(["avif"])
 

@@ -14,7 +14,17 @@ from test_bench_html import make_report
 from vaecodec.bench import chart, html, plot
 from vaecodec.bench.chart import svg_chart
 from vaecodec.bench.plot import draw
-from vaecodec.bench.series import PUBLISHED, Series, panels, rate_ticks, spread_labels, value_ticks
+from vaecodec.bench.results import PeerInfo, PeerMean
+from vaecodec.bench.series import (
+    BUNDLES,
+    PUBLISHED,
+    SLOTS,
+    Series,
+    panels,
+    rate_ticks,
+    spread_labels,
+    value_ticks,
+)
 from vaecodec.errors import RuntimeUnavailableError
 
 CURVE = [(0.01, 20.0), (0.3, 26.0), (1.5, 34.0), (9.0, 50.0)]
@@ -33,20 +43,39 @@ def test_panels_hold_every_codec_in_its_place():
     assert [series.title for series in ms_ssim.series] == ["vaecodec", "JPEG", "WebP"]
 
 
+def test_bundles_have_places_of_their_own():
+    report = make_report()
+    names = [f"bundle:{index}" for index in range(BUNDLES + 1)]
+    infos = [PeerInfo(name, f"base {name[-1]}", "base 1", "") for name in names]
+    peers = [PeerMean(name, rate, rate, 30 * rate, 0.1, 0.1) for name in names for rate in (1, 2)]
+    report = replace(report, codecs=(infos[0], *report.codecs, *infos[1:]), peers=tuple(peers))
+    psnr = panels(report)[0]
+    assert [(series.title, series.slot) for series in psnr.series[1:]] == [
+        ("base 0", PUBLISHED + 1),
+        ("base 1", PUBLISHED + 2),
+        ("base 2", PUBLISHED + 3),
+        ("base 3", PUBLISHED + 4),
+        ("base 4", PUBLISHED + 1),
+    ]
+    assert {series.slot for series in psnr.series} < {*range(SLOTS)}
+    assert draw([psnr], ".svg")
+    assert f'class="s{SLOTS - 1}"' in svg_chart(psnr)
+
+
 def test_many_published_curves_hide_nothing():
     many = {f"codec {index}": CURVE for index in range(7)}
     assert len(panels(make_report(), many)[0].series) == 3
 
 
 def test_every_codec_has_a_look_of_its_own():
-    slots = [*range(PUBLISHED + 1)]
+    slots = [*range(SLOTS)]
     rules = (Path(html.__file__).parent / "page.css").read_text("utf-8")
     for looks in (plot._COLOURS, plot._MARKERS, chart._MARKERS):
         assert len(set(looks)) == len(looks) == len(slots)
     for slot in slots:
         assert f".s{slot} {{ --hue: var(--s{slot}); }}" in rules
     assert f".chart .s{PUBLISHED} .line" in rules
-    assert f".s{PUBLISHED + 1} " not in rules
+    assert f".s{SLOTS} " not in rules
 
 
 def test_ticks():

@@ -1,7 +1,8 @@
 """Measure our codec, and others beside it, on a folder of images: rate, fidelity and time.
 
     folder      which images                  measuring   every image, codec and quality
-    peers       other codecs, by Pillow       perceptual  MS-SSIM and SSIMULACRA 2
+    peers       other codecs: pillow_peers    perceptual  MS-SSIM and SSIMULACRA 2
+                and bundle_peers
     results     rows and the report           means       of rows, and their curves
     gains       bits against the others       timing      every stage, size by size
     bits        what each place costs         views       crops at equal file size
@@ -13,6 +14,7 @@ Everything goes through real bytes: an image is encoded to a whole file, and tha
 Nothing here prints; `asdict` turns every result into plain values.
 """
 
+from vaecodec.bench.bundle_peers import DEFAULT_QUALITIES
 from vaecodec.bench.folder import find_images, load_image
 from vaecodec.bench.gains import compare_at_scores, compare_peers
 from vaecodec.bench.means import (
@@ -22,7 +24,6 @@ from vaecodec.bench.means import (
     summarise_peers,
 )
 from vaecodec.bench.measuring import (
-    DEFAULT_QUALITIES,
     Measured,
     measure,
     measure_folder,

@@ -22,14 +22,18 @@ _MARKERS = (
     "M0 4l4-7h-8z",
     "M0-4v8M-4 0h8",
     "",
+    "M4 0l-7-4v8z",
+    "M0 -5L1.2 -1.6L4.8 -1.5L1.9 0.6L2.9 4L0 2L-2.9 4L-1.9 0.6L-4.8 -1.5L-1.2 -1.6z",
+    "M0 -4.2L4 -1.3L2.5 3.4L-2.5 3.4L-4 -1.3z",
+    "M0-5v10",
 )
 
 
 def svg_chart(panel: Panel) -> str:
     """Return a panel as an `svg` element.
 
-    Shapes have the classes `s0` (ours) to `s8` (published), text has `tick`, `axis` and `label`.
-    Each point tells its figures where a mouse rests on it.
+    Shapes have the class `s` and their slot, from `s0` (ours) on; text has `tick`, `axis` and
+    `label`. Each point tells its figures where a mouse rests on it.
     """
     frame = _Frame(panel)
     names = ", ".join(series.title for series in panel.series)

@@ -27,8 +27,13 @@ class Measurable(Protocol):
 T = TypeVar("T", bound=Measurable)
 
 
-def choose(names: Sequence[str], known: Mapping[str, T]) -> list[T]:
+def choose(names: Sequence[str], known: Mapping[str, T], forms: Sequence[str] = ()) -> list[T]:
     """Return those of a list of names, which may hold `all` or `installed`.
+
+    Args:
+        names: The list.
+        known: All that can be named.
+        forms: Of names that were resolved before, for the message where one is unknown.
 
     Raises:
         ValueError: If there is none of a name.
@@ -41,7 +46,7 @@ def choose(names: Sequence[str], known: Mapping[str, T]) -> list[T]:
         elif name in known:
             chosen[name] = known[name]
         else:
-            raise ValueError(f"{name} is none of {', '.join((*known, ALL, INSTALLED))}")
+            raise ValueError(f"{name} is none of {', '.join((*known, *forms, ALL, INSTALLED))}")
     for one in chosen.values():
         one.info()
     return list(chosen.values())

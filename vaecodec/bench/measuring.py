@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vaecodec.bench.bundle_peers import DEFAULT_QUALITIES
 from vaecodec.bench.folder import check_plain
 from vaecodec.bench.peers import Peer
 from vaecodec.bench.perceptual import MS_SSIM_SIDE, SSIMULACRA2_SIDE, ms_ssim, ssimulacra2
@@ -21,9 +22,6 @@ from vaecodec.metrics import bpp, fidelity_db
 from vaecodec.raster import Raster, from_array
 from vaecodec.runtime import memory_errors
 from vaecodec.trace import Trace
-
-DEFAULT_QUALITIES = (0.0, 14.0, 29.0, 43.0, 57.0, 71.0, 86.0, 100.0)
-"""Eight, spread evenly: BD-rate needs about four points in any overlap to be stable."""
 
 Progress = Callable[[int, int, Sequence[ImageRow | PeerRow]], None]
 """Called with the images done, the images in all, and the rows of the last."""

@@ -7,13 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from vaecodec.bench.bundle_peers import PREFIX
 from vaecodec.bench.means import curve_of
-from vaecodec.bench.peers import PEERS
+from vaecodec.bench.pillow_peers import PEERS
 from vaecodec.bench.results import METRICS, PSNR, Metric, Report
 from vaecodec.metrics import Point, usable_points
 
 PUBLISHED = len(PEERS) + 1
 """The slot of curves that were not measured here; ours is 0, and other codecs have theirs."""
+BUNDLES = 4
+"""Slots of other bundles, after `PUBLISHED`; with more bundles than that, they come round again."""
+SLOTS = PUBLISHED + 1 + BUNDLES
+"""How many looks a curve can have."""
 PUBLISHED_SHOWN = 6
 """More curves of others would hide those that were measured."""
 _MARGIN = 1.3
@@ -26,7 +31,8 @@ class Series:
 
     Attributes:
         title: The codec's.
-        slot: 0 for ours, then by the order of `PEERS`, so that a codec looks the same everywhere.
+        slot: How it looks: 0 for ours, then by the order of `PEERS`, so that a codec looks the
+            same everywhere, then `PUBLISHED`, then other bundles as they were named.
         points: By ascending rate, at least two.
     """
 
@@ -106,9 +112,12 @@ def spread_labels(places: Sequence[float], gap: float, high: float) -> list[floa
 
 def _measured(report: Report, metric: str) -> list[Series]:
     found = _series("vaecodec", 0, curve_of(report.qualities, metric))
-    for slot, name in enumerate(PEERS, start=1):
-        points = curve_of([row for row in report.peers if row.codec == name], metric)
-        found += _series(PEERS[name].title, slot, points)
+    slots = {name: slot for slot, name in enumerate(PEERS, start=1)}
+    bundles = [info.name for info in report.codecs if info.name.startswith(PREFIX)]
+    slots |= {name: PUBLISHED + 1 + index % BUNDLES for index, name in enumerate(bundles)}
+    for info in report.codecs:
+        points = curve_of([row for row in report.peers if row.codec == info.name], metric)
+        found += _series(info.title, slots[info.name], points)
     return found
 
 

@@ -54,7 +54,7 @@ def _crop(index: int, view: View) -> str:
     rows, columns = view.crop.shape
     right = (*view.versions[2:], view.versions[0])[0]
     sources = "\n".join(
-        f'<figure><img data-version="{version.codec}" data-tag="{escape(_tag(version))}" '
+        f'<figure><img data-version="{escape(version.codec)}" data-tag="{escape(_tag(version))}" '
         f'width="{columns}" height="{rows}" alt="{escape(_alt(view, version))}" '
         f'src="{data_uri(version.crop)}"><figcaption>{escape(_tag(version))}</figcaption></figure>'
         for version in view.versions
@@ -84,7 +84,8 @@ def _crop(index: int, view: View) -> str:
 
 def _choice(index: int, side: str, view: View, chosen: str) -> str:
     options = "".join(
-        f'<option value="{v.codec}"{" selected" * (v.codec == chosen)}>{escape(v.title)}</option>'
+        f'<option value="{escape(v.codec)}"{" selected" * (v.codec == chosen)}>'
+        f"{escape(v.title)}</option>"
         for v in view.versions
     )
     label = f'<label for="{side}{index}">{side.capitalize()}</label>'

@@ -34,6 +34,7 @@ EXAMPLES = examples(
     "vaecodec bench photos/ --codecs jpeg,webp,avif --html report.html",
     "vaecodec bench photos/ --codecs installed --metrics ms-ssim --plot curves.svg",
     "vaecodec bench photos/ --codecs jpeg,webp --crops 2 --sheet crops.png",
+    "vaecodec bench photos/ --bundle my-bundle/ --codecs avif,bundle:base --sheet gains.png",
     "vaecodec bench kodak/ --curves kodak_rd.json --against vtm --json -",
     "vaecodec bench photos/ --denoise --sigmas 15,25 --jpegs 20 --methods installed --sheet a.png",
     "vaecodec bench photos/ --json before.json && "
@@ -50,7 +51,8 @@ def bench(
             metavar="LIST",
             help="Other codecs to measure, through Pillow: any of jpeg, webp, avif, avif-psnr "
             "(the same with tune=psnr), jpeg2000, jxl and heic (whose plugins are "
-            "pillow-jxl-plugin and pillow-heif), all, or installed.",
+            "pillow-jxl-plugin and pillow-heif), all, or installed; besides, as bundle:NAME or "
+            "bundle:FOLDER, other bundles of ours (no folder whose path has a comma or space).",
         ),
     ] = None,
     metrics: Annotated[
@@ -200,7 +202,7 @@ def bench(
         return
     _refuse({"--sigmas": sigmas, "--jpegs": jpegs, "--methods": methods}, "it goes with --denoise")
     names = parse_metrics(metrics)
-    peers = choose_codecs(codecs)
+    peers = choose_codecs(codecs, device)
     if outputs.plot is not None and len(set(levels)) == 1 and not peers:
         raise typer.BadParameter("a curve needs two --qualities", param_hint="--plot")
     chosen = read_curves(curves, against or [])

@@ -82,7 +82,7 @@ def parse_methods(text: str | None) -> list[Method]:
         raise typer.BadParameter(str(error), param_hint="--methods") from error
 
 
-def choose_codecs(text: str | None) -> list[Peer]:
+def choose_codecs(text: str | None, device: str) -> list[Peer]:
     """Return the other codecs to measure; BD-rate is going to need SciPy then."""
     from vaecodec.bench.peers import choose_peers
     from vaecodec.metrics import load_pchip
@@ -93,7 +93,7 @@ def choose_codecs(text: str | None) -> list[Peer]:
     if not names:
         raise typer.BadParameter("the list is empty", param_hint="--codecs")
     try:
-        peers = choose_peers(names)
+        peers = choose_peers(names, device)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--codecs") from error
     load_pchip()
