@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,16 +44,16 @@ class Architecture:
 
     channels_8: int = 128
     channels_16: int = 256
-    blocks_8: int = 3
+    blocks_8: int = 5
     blocks_16: int = 3
-    kernel_8: int = 3
-    latent: int = 384
+    kernel_8: int = 5
+    latent: int = 576
     hyper: int = 64
     prior: int = 128
     context_blocks: int = 2
     knots: int = 10
     lmbda_min: float = 0.0005
-    lmbda_max: float = 1.0
+    lmbda_max: float = 1.5
 
     def __post_init__(self) -> None:
         if self.kernel_8 < 1 or self.kernel_8 % 2 == 0:
@@ -85,8 +86,13 @@ class Architecture:
         """
         return self.blocks_16 + (self.blocks_8 * (self.kernel_8 // 2) + 1) // 2
 
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Architecture:
+        """Build from what `to_dict` gave, also before there were kernels of other sizes."""
+        return cls(**{"kernel_8": 3, **stored})
+
     def to_dict(self) -> dict[str, int | float]:
-        """Return the fields, for a checkpoint or a manifest."""
+        """Return the fields, for a manifest."""
         return asdict(self)
 
 

@@ -35,7 +35,7 @@ def read_model(folder: Path) -> Model:
     bundle = find_bundle(folder)
     manifest: dict[str, Any] = json.loads((bundle.path / MANIFEST).read_text("utf-8"))
     try:
-        model = Model(Architecture(**manifest["architecture"]))
+        model = Model(Architecture.from_dict(manifest["architecture"]))
         model.load_state_dict(_state(bundle, model))
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(

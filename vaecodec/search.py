@@ -57,7 +57,7 @@ _KEPT_SLOPES = (30.0, 100.0), (1.0, 0.88)
 """What a level adds as long as the analysis stays the same, beside what was expected: by quality.
 The finer the steps, the more of what they add only an analysis for them would find."""
 _KEPT_BYTES = 2**29
-"""What an analysis that is kept may take: 89 megapixels of 384 channels. Beyond, it is repeated,
+"""What an analysis that is kept may take: 60 megapixels of 576 channels. Beyond, it is repeated,
 too."""
 _MOST = 2**62
 """Beyond any size, and any bits per pixel."""
