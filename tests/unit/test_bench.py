@@ -18,6 +18,7 @@ from vaecodec import bench
 from vaecodec.bench.folder import check_plain
 from vaecodec.bench.method import describe_machine, method_section
 from vaecodec.bench.mosaic import mosaic, sides
+from vaecodec.bench.peers import choose_peers
 from vaecodec.bench.pillow_peers import PEERS
 from vaecodec.bench.text import text_table
 from vaecodec.bundle import MANIFEST, find_bundle
@@ -397,6 +398,25 @@ def test_metrics_go_into_the_rows_of_all_codecs(tmp_path: Path, monkeypatch: pyt
     assert ascending == sorted(ascending)
     mean = bench.summarise(measured.images)[0]
     assert (mean.ms_ssim, mean.ssimulacra2) == (coarse.ms_ssim, 42.0)
+
+
+def test_several_processes_measure_the_same(folder: Path, tiny_bundle: Path):
+    (folder / "broken.jpg").write_bytes(b"no image")
+    paths = bench.find_images(folder)
+    codec = Codec(tiny_bundle)
+    peers = choose_peers(["jpeg", f"bundle:{tiny_bundle}"])
+    measured = [
+        bench.measure_folder(codec, paths, [20, 60], peers=peers, processes=count)
+        for count in (1, 2)
+    ]
+    timeless = [
+        [replace(row, encode_s=0.0, decode_s=0.0) for row in (*one.images, *one.peers)]
+        for one in measured
+    ]
+    assert timeless[0] == timeless[1]
+    assert measured[0].paths == measured[1].paths
+    assert measured[0].skipped == measured[1].skipped
+    assert [one.image for one in measured[1].skipped] == ["broken.jpg"]
 
 
 def test_the_table():

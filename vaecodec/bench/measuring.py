@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from vaecodec.batch import cores
 from vaecodec.bench.bundle_peers import DEFAULT_QUALITIES
 from vaecodec.bench.folder import check_plain
-from vaecodec.bench.peers import Peer
+from vaecodec.bench.peers import Peer, choose_peers
 from vaecodec.bench.perceptual import MS_SSIM_SIDE, SSIMULACRA2_SIDE, ms_ssim, ssimulacra2
 from vaecodec.bench.results import MS_SSIM, PSNR, SSIMULACRA2, ImageRow, PeerRow, Skipped
 from vaecodec.codec import Codec
@@ -65,6 +70,8 @@ def measure_folder(
     *,
     peers: Sequence[Peer] = (),
     metrics: Sequence[str] = (PSNR.name,),
+    processes: int = 1,
+    device: str = "cpu",
     progress: Progress | None = None,
     notice: Notice | None = None,
 ) -> Measured:
@@ -79,6 +86,9 @@ def measure_folder(
         qualities: Each 0 to 100.
         peers: Other codecs, each through its whole ladder.
         metrics: Names of what to measure besides PSNR, which always is.
+        processes: How many images are measured at a time. With several, seconds are those of a
+            busy machine.
+        device: Where networks run in further processes.
         progress: Told of every image done.
         notice: Told of every image left out.
 
@@ -86,38 +96,98 @@ def measure_folder(
         ImageError: If no image can be used.
         VaecodecError: If something other than an image is the matter.
     """
-    qualities = sorted(set(qualities))
+    measurement = _Measurement(codec, peers, sorted(set(qualities)), metrics)
     used: list[Path] = []
-    ours: list[ImageRow] = []
-    others: list[PeerRow] = []
+    rows: list[_Rows] = []
     skipped: list[Skipped] = []
-    for index, path in enumerate(paths):
-        try:
-            with memory_errors():
-                image = from_array(_open(path, peers, metrics).read())
-                if not used:
-                    _warm_up(codec, peers, image)
-                of_ours = [_measure_ours(codec, path.name, image, q, metrics) for q in qualities]
-                of_others = [
-                    _measure_peer(peer, path.name, image, quality, metrics)
-                    for peer in peers
-                    for quality in peer.ladder
-                ]
-            _check_finite((*of_ours, *of_others))
-        except (ImageError, LimitError, InsufficientMemoryError) as error:
-            skipped.append(Skipped(path.name, str(error)))
-            if notice:
-                notice(skipped[-1])
-            continue
-        used.append(path)
-        ours += of_ours
-        others += of_others
-        if progress:
-            progress(index + 1, len(paths), (*of_ours, *of_others))
+    with ExitStack() as stack:
+        outcomes = map(measurement, paths)
+        if processes > 1:
+            context = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=context))
+            outcomes = pool.map(measurement.apart(device, max(1, cores() // processes)), paths)
+        for index, (path, outcome) in enumerate(zip(paths, outcomes, strict=True)):
+            if isinstance(outcome, Skipped):
+                skipped.append(outcome)
+                if notice:
+                    notice(outcome)
+                continue
+            used.append(path)
+            rows.append(outcome)
+            if progress:
+                progress(index + 1, len(paths), (*outcome.ours, *outcome.peers))
     if not used:
         first = f"the first is {skipped[0].image}: {skipped[0].reason}" if skipped else "none given"
         raise ImageError(f"no image of {len(paths)} can be used; {first}")
+    ours = (row for one in rows for row in one.ours)
+    others = (row for one in rows for row in one.peers)
     return Measured(tuple(used), tuple(ours), tuple(others), tuple(skipped))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What came of one image."""
+
+    ours: tuple[ImageRow, ...]
+    peers: tuple[PeerRow, ...]
+
+
+class _Measurement:
+    """Measures one image after the other."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        peers: Sequence[Peer],
+        qualities: Sequence[float],
+        metrics: Sequence[str],
+    ) -> None:
+        self._codec, self._peers = codec, peers
+        self._qualities, self._metrics = qualities, metrics
+        self._is_warm = False
+
+    def apart(self, device: str, threads: int) -> Callable[[Path], _Rows | Skipped]:
+        """Return the same for another process, which opens the codecs anew for each image."""
+        names = [peer.name for peer in self._peers]
+        folder = self._codec.bundle.path.absolute()
+        return partial(
+            _measure_apart, folder, device, threads, names, self._qualities, self._metrics
+        )
+
+    def __call__(self, path: Path) -> _Rows | Skipped:
+        metrics = self._metrics
+        try:
+            with memory_errors():
+                image = from_array(_open(path, self._peers, metrics).read())
+                if not self._is_warm:
+                    _warm_up(self._codec, self._peers, image)
+                    self._is_warm = True
+                ours = tuple(
+                    _measure_ours(self._codec, path.name, image, quality, metrics)
+                    for quality in self._qualities
+                )
+                others = tuple(
+                    _measure_peer(peer, path.name, image, quality, metrics)
+                    for peer in self._peers
+                    for quality in peer.ladder
+                )
+            _check_finite((*ours, *others))
+        except (ImageError, LimitError, InsufficientMemoryError) as error:
+            return Skipped(path.name, str(error))
+        return _Rows(ours, others)
+
+
+def _measure_apart(
+    bundle: Path,
+    device: str,
+    threads: int,
+    names: Sequence[str],
+    qualities: Sequence[float],
+    metrics: Sequence[str],
+    path: Path,
+) -> _Rows | Skipped:
+    codec = Codec(bundle, device, threads=threads)
+    return _Measurement(codec, choose_peers(names, device), qualities, metrics)(path)
 
 
 def unfit_images(

@@ -89,6 +89,17 @@ def bench(
             help='Qualities, as in "10,50,90"; eight from 0 to 100 by default.',
         ),
     ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "-j",
+            "--jobs",
+            metavar="N",
+            min=1,
+            help="Images to measure at a time, each in a process of its own; seconds are then "
+            "those of a busy machine.",
+        ),
+    ] = 1,
     denoise: Annotated[
         bool,
         typer.Option(
@@ -177,6 +188,7 @@ def bench(
     outputs = Outputs(report_to, plot_to, sheet_to, html_to)
     if denoise:
         foreign = {
+            "--jobs": jobs > 1,
             "--codecs": codecs,
             "--metrics": metrics,
             "--curves": curves,
@@ -232,6 +244,8 @@ def bench(
         levels or measuring.DEFAULT_QUALITIES,
         peers=peers,
         metrics=names,
+        processes=jobs,
+        device=device,
         progress=progress,
         notice=tell_skipped,
     )
