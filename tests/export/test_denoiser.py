@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from golden.test_golden import V1
 from support import SAMPLES, TINY_DENOISER, TINY_RECIPE
 from typer.testing import CliRunner
 
 from export import denoising
 from export.__main__ import RECIPES, app
-from export.bundle import add_denoiser
+from export.bundle import add_denoiser, write_bundle
 from export.bundle_weights import read_denoiser, read_model
 from export.data import Crops
 from export.degrade import in_8_bits
@@ -232,6 +233,32 @@ def test_writing_a_bundle_anew_keeps_its_denoiser(bundle: Path, tmp_path: Path):
     for name, value in old.state_dict().items():
         if not name.startswith("vae."):
             assert torch.equal(value, new.state_dict()[name]), name
+
+
+def test_a_bundle_gets_the_denoiser_of_another(bundle: Path, tmp_path: Path):
+    """Networks on pixels are taken over, and stand before the analysis of the other bundle."""
+    other = tmp_path / "other"
+    larger = Model(replace(RECIPE.model, blocks_8=2, latent=48))
+    larger.start_linear(torch.eye(768)[:48], torch.full((48,), 2.0))
+    write_bundle(larger, other, "other", {"version": "1", "licence": "none"})
+    before = find_bundle(other).model_id
+    done = CliRunner().invoke(app, ["adapt-denoiser", str(other), str(bundle)])
+    assert done.exit_code == 0, done.output
+    assert find_bundle(other).model_id == before
+    source, found = read_denoiser(bundle), read_denoiser(other)
+    assert source is not None
+    assert found is not None
+    for name, value in source.state_dict().items():
+        if name.startswith(("analysis.front", "refine")):
+            assert torch.equal(found.state_dict()[name], value), name
+    vae = read_model(other)
+    for name, value in vae.g_a.state_dict().items():
+        assert torch.equal(found.analysis.g_a.state_dict()[name], value), name
+    training = find_bundle(other).manifest["denoiser"]["training"]
+    assert training["adapted_from"] == find_bundle(bundle).model_id.hex()
+    done = CliRunner().invoke(app, ["adapt-denoiser", str(bundle), str(V1 / "bundle")])
+    assert isinstance(done.exception, ValueError)
+    assert "has no denoiser" in str(done.exception)
 
 
 def test_a_bundle_is_never_half_changed(bundle: Path, monkeypatch: pytest.MonkeyPatch):
