@@ -34,7 +34,13 @@ from vaecodec.cli.options import (
     parse_size,
     stripped,
 )
-from vaecodec.cli.paths import check_target, choose_target, part_paths, write
+from vaecodec.cli.paths import (
+    check_target,
+    choose_target,
+    guard_original,
+    part_paths,
+    write,
+)
 from vaecodec.cli.progress import file_facts, working
 from vaecodec.cli.source import read_source
 from vaecodec.jobs import SUFFIX, Compress, Outcome, is_image
@@ -151,9 +157,10 @@ def compress(
         )
         return
     (source,) = sources
-    target = choose_target(source, target, SUFFIX)
+    named, target = target, choose_target(source, target, SUFFIX)
     check_json(target, as_json=as_json)
     check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
+    guard_original("compress", source, named, is_option=output is not None)
     check_target(target, force=force, source=source)
     if is_image(PurePath(target).suffix.lower()):
         reason = f"{target} is named like an image: name a {SUFFIX} file"

@@ -34,7 +34,14 @@ from vaecodec.cli.options import (
     examples,
     stripped,
 )
-from vaecodec.cli.paths import STREAM, check_target, choose_target, part_paths, write
+from vaecodec.cli.paths import (
+    STREAM,
+    check_target,
+    choose_target,
+    guard_original,
+    part_paths,
+    write,
+)
 from vaecodec.cli.progress import file_facts, working
 from vaecodec.jobs import SUFFIX, Decompress, Outcome
 
@@ -126,11 +133,12 @@ def decompress(
         )
         return
     (source,) = sources
-    target = choose_target(source, target, suffix)
+    named, target = target, choose_target(source, target, suffix)
     check_json(target, as_json=as_json)
     check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
     box = _parse_region(region)
     _check_scale(scale, box, original)
+    guard_original("decompress", source, named, is_option=output is not None)
     check_target(target, force=force, source=source)
 
     from vaecodec.container import read_header

@@ -34,7 +34,14 @@ from vaecodec.cli.options import (
     examples,
     stripped,
 )
-from vaecodec.cli.paths import STREAM, check_target, choose_target, part_paths, write
+from vaecodec.cli.paths import (
+    STREAM,
+    check_target,
+    choose_target,
+    guard_original,
+    part_paths,
+    write,
+)
 from vaecodec.cli.progress import file_facts, working
 from vaecodec.cli.source import read_source
 from vaecodec.jobs import Denoise, Outcome
@@ -118,9 +125,10 @@ def denoise(
         )
         return
     (source,) = sources
-    target = choose_target(source, target, f".denoised{suffix}")
+    named, target = target, choose_target(source, target, f".denoised{suffix}")
     check_json(target, as_json=as_json)
     check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
+    guard_original("denoise", source, named, is_option=output is not None)
     check_target(target, force=force, source=source)
 
     from vaecodec.image import check_suffix, write_image, writing_notices

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import typer
 
+from vaecodec.container import MAGIC
 from vaecodec.errors import InputError, OutputError
 from vaecodec.fileio import check_output, write_atomic, write_stdout
+from vaecodec.jobs import SUFFIX
 
 STREAM = "-"
 
@@ -43,6 +45,52 @@ def part_paths(
         reason = f"several files go to a folder, and {named} is none"
         raise typer.BadParameter(reason, param_hint="OUT")
     return inputs, named
+
+
+def guard_original(job: str, source: str, named: str | None, *, is_option: bool) -> None:
+    """Refuse to replace what a shell's `*` may have put in the place of the output: an original.
+
+    `--force` allows replacing an earlier output, which a file of another kind cannot be.
+
+    Args:
+        job: The command: "compress", "decompress" or "denoise".
+        source: The only input.
+        named: The output, if one was named.
+        is_option: Whether `-o` named it, which no `*` does by mistake.
+
+    Raises:
+        OutputError: If the output exists and may be an original.
+    """
+    is_file = named not in (None, STREAM) and os.path.isfile(named)
+    if named is None or not is_file or (source != STREAM and _is_same(source, named)):
+        return
+    start, is_vaec = _beginning(named), named.lower().endswith(SUFFIX)
+    problem, remedy = "", "name another output"
+    if job == "compress":
+        if start not in (b"", MAGIC) or not (is_vaec or is_option):
+            problem = f"is not a {SUFFIX} file, and {job} replaces no other"
+    elif start == MAGIC or is_vaec:
+        problem = f"is a {SUFFIX} file, and {job} never replaces one"
+    elif job == "denoise" and not is_option and source != STREAM:
+        problem = "may be a second input"
+        remedy = f"-o {named} --force to replace it"
+    if problem:
+        reason = f"{named} exists and {problem}: write -o FOLDER for several inputs, or {remedy}"
+        raise OutputError(reason)
+
+
+def _beginning(path: str) -> bytes:
+    """Return as many bytes as the magic of `.vaec` files has.
+
+    Raises:
+        OutputError: If the file cannot be read, so that nobody knows what would be lost.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(MAGIC))
+    except OSError as error:
+        reason = f"{path} exists and cannot be read: name another output"
+        raise OutputError(reason) from error
 
 
 def choose_target(source: str, named: str | None, suffix: str) -> str:
