@@ -42,13 +42,18 @@ class Listing:
 
     Attributes:
         tasks: in the order of their names.
-        ignored: how many files are none of the job's, by suffix.
+        ignored: files that are none of the job's.
         unreadable: folders that could not be listed, and why.
     """
 
     tasks: list[Task]
-    ignored: Counter[str] = field(default_factory=Counter[str])
+    ignored: list[str] = field(default_factory=list[str])
     unreadable: list[Outcome] = field(default_factory=list[Outcome])
+
+    @property
+    def ignored_suffixes(self) -> Counter[str]:
+        """How many files are none of the job's, by suffix."""
+        return Counter(PurePath(name).suffix.lower() for name in self.ignored)
 
 
 def cores() -> int:
@@ -94,10 +99,12 @@ def list_folder(source: str, target: str, job: Job, *, recursive: bool) -> Listi
 
     for folder, names in walk(source, unlisted, recursive=recursive):
         below = os.path.join(target, os.path.relpath(folder, source))
-        for name, output in output_names(names, job, listing.ignored):
+        ignored: list[str] = []
+        for name, output in output_names(names, job, ignored):
             path = os.path.join(folder, name)
             goal = os.path.normpath(os.path.join(below, output))
             listing.tasks.append(Task(path, goal, _size(path)))
+        listing.ignored.extend(os.path.join(folder, name) for name in ignored)
     return listing
 
 
@@ -131,9 +138,7 @@ def list_files(paths: Iterable[str], target: str | None, job: Job) -> Listing:
     return listing
 
 
-def output_names(
-    names: Iterable[str], job: Job, ignored: Counter[str]
-) -> Iterator[tuple[str, str]]:
+def output_names(names: Iterable[str], job: Job, ignored: list[str]) -> Iterator[tuple[str, str]]:
     """Yield the names in one folder that a job takes, in order, each with that of its output.
 
     An output has the input's name with the suffix of the job; where two inputs would share it, it
@@ -143,7 +148,7 @@ def output_names(
     Args:
         names: of all files of the folder.
         job: what is to be done.
-        ignored: the suffixes of the other files are counted here.
+        ignored: gets the names of the other files.
     """
     mine: list[str] = []
     for name in sorted(names):
@@ -151,7 +156,7 @@ def output_names(
         if job.takes(suffix) and not name.startswith(APPLE_DOUBLE):
             mine.append(name)
         else:
-            ignored[suffix] += 1
+            ignored.append(name)
     yield from _renamed(mine, job.suffix)
 
 

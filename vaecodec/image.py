@@ -21,8 +21,11 @@ from vaecodec.raster import Raster, from_array, from_pillow, turned, unreadable
 
 IMAGE_SUFFIXES = frozenset(
     {
-        *(".avif", ".bmp", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".jxl"),
-        *(".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
+        *(".apng", ".avif", ".avifs", ".bmp", ".bw", ".dds", ".dib", ".gif", ".heic", ".heics"),
+        *(".heif", ".heifs", ".hif", ".icb", ".icns", ".ico", ".j2c", ".j2k", ".jfif", ".jp2"),
+        *(".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".jxl", ".mpo", ".pbm", ".pcx"),
+        *(".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".ras", ".rgb", ".rgba"),
+        *(".sgi", ".tga", ".tif", ".tiff", ".vda", ".vst", ".webp", ".xbm", ".xpm"),
     }
 )
 """What counts as an image where a folder is searched for some."""

@@ -66,7 +66,8 @@ def _list_store(source: str, target: str, job: Job, *, recursive: bool) -> Listi
         folder, _, name = path.rpartition("/")
         folders[folder].append(name)
     for folder, names in sorted(folders.items()):
-        for name, output in batch.output_names(names, job, listing.ignored):
+        ignored: list[str] = []
+        for name, output in batch.output_names(names, job, ignored):
             path, goal = (f"{folder}/{one}".lstrip("/") for one in (name, output))
             task = Task(_join(source, path), _join(target, goal), sizes[path])
             if ".." in PurePath(path).parts or PurePath(path).anchor:  # objects have any name
@@ -74,6 +75,8 @@ def _list_store(source: str, target: str, job: Job, *, recursive: bool) -> Listi
                 listing.unreadable.append(failed(task, reason))
             else:
                 listing.tasks.append(task)
+        below = _join(source, folder) if folder else source
+        listing.ignored.extend(f"{below}/{name}" for name in ignored)
     return listing
 
 
