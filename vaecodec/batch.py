@@ -23,6 +23,7 @@ from unicodedata import normalize
 from vaecodec.errors import InputError, InsufficientMemoryError, OutputError, VaecodecError
 from vaecodec.fileio import APPLE_DOUBLE, read_bytes, unwind_on_signals, walk, write_atomic
 from vaecodec.jobs import Job, Outcome, Task, bound_memory, carry_out, failed
+from vaecodec.origin import Origin
 
 _PATIENCE_S = 10
 """How long workers that were told to end may take, before they are made to."""
@@ -334,12 +335,14 @@ def _serve(connection: Connection, job: Job, threads: int | None, force: bool) -
                 task,
                 work,
                 lambda path: read_bytes(path, job.limits),
-                lambda path, data: put_file(path, data, force=force),
+                lambda path, data, origin: put_file(path, data, force=force, origin=origin),
             )
             connection.send(answer)
 
 
-def put_file(path: str, data: bytes | memoryview, *, force: bool) -> None:
+def put_file(
+    path: str, data: bytes | memoryview, *, force: bool, origin: Origin | None = None
+) -> None:
     """Write a file as `write_atomic` does, in a folder that is made if it is not there.
 
     Raises:
@@ -351,7 +354,7 @@ def put_file(path: str, data: bytes | memoryview, *, force: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
-    write_atomic(path, data, force=force)
+    write_atomic(path, data, force=force, origin=origin or Origin())
 
 
 def _size(path: str) -> int:

@@ -17,10 +17,12 @@ from typing import BinaryIO
 
 from vaecodec.errors import InputError, OutputError, OutputExistsError
 from vaecodec.limits import DEFAULT_LIMITS, Limits
+from vaecodec.origin import Origin
 
 # Read in blocks: asking a pipe for `max_file_bytes` at once would set that much aside.
 _SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 _BLOCK_BYTES = 2**20
+_NEW = Origin()
 APPLE_DOUBLE = "._"
 """Begins the names of files that macOS puts beside others, for what only its own disks can hold."""
 
@@ -49,7 +51,11 @@ def read_bytes(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) ->
 
 
 def write_atomic(
-    path: str | os.PathLike[str], data: bytes | memoryview, *, force: bool = False
+    path: str | os.PathLike[str],
+    data: bytes | memoryview,
+    *,
+    force: bool = False,
+    origin: Origin = _NEW,
 ) -> None:
     """Write a file so that its path holds either the old content or all of the new.
 
@@ -61,6 +67,7 @@ def write_atomic(
         path: Where to write.
         data: The whole content.
         force: Replace a file that exists.
+        origin: Gives permissions and times, which a pipe or a device does not take.
 
     Raises:
         OutputExistsError: If the file exists and `force` is not given.
@@ -72,7 +79,7 @@ def write_atomic(
         if _is_stream(name):
             target.write_bytes(data)
         else:
-            _put_in_place(target, data, name, force=force)
+            _put_in_place(target, data, name, origin, force=force)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise OutputError(f"cannot write {name}: {_reason(error)}") from error
 
@@ -227,20 +234,24 @@ def check_output(name: str, *, force: bool) -> Path:
     return target
 
 
-def _put_in_place(target: Path, data: bytes | memoryview, name: str, *, force: bool) -> None:
+def _put_in_place(
+    target: Path, data: bytes | memoryview, name: str, origin: Origin, *, force: bool
+) -> None:
     """Put `data` in a temporary file beside `target`, then rename it."""
     # The name is short and does not contain the target's, which may be as long as names can be.
     temporary = target.with_name(f".vaecodec-{secrets.token_hex(8)}.tmp")
     try:
-        # "x" refuses to follow a link planted under this name, and leaves the mode to the umask.
-        with temporary.open("xb") as file:
-            # What is replaced lends its permissions, before there is anything to read.
+        # "x" refuses to follow a link planted under this name. Nobody may read what the input's
+        # own bits, or those of what is replaced, keep from them: not for a moment.
+        with open(temporary, "xb", opener=origin.create) as file:
             with contextlib.suppress(FileNotFoundError):
-                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+                lent = stat.S_IMODE(target.stat().st_mode)
+                temporary.chmod(lent if origin == _NEW else lent & origin.mode)
             file.write(data)
             file.flush()
             # Without this a power cut could keep the rename and lose the content.
             os.fsync(file.fileno())
+        origin.date(temporary)
         if force:
             os.replace(temporary, target)
         else:

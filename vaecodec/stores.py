@@ -25,6 +25,7 @@ from vaecodec.errors import InputError, OutputError, OutputExistsError, RuntimeU
 from vaecodec.fileio import read_bytes
 from vaecodec.jobs import Job, Outcome, Task, failed
 from vaecodec.limits import DEFAULT_LIMITS, Limits
+from vaecodec.origin import Origin
 
 PIP_LINE = "pip install 'vaecodec[cpu,ray]'"
 
@@ -127,8 +128,9 @@ def read(address: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
 def write(
     address: str,
     data: bytes | memoryview,
-    limits: Limits = DEFAULT_LIMITS,
+    origin: Origin | None = None,
     *,
+    limits: Limits = DEFAULT_LIMITS,
     force: bool = False,
 ) -> None:
     """Put a file in place, whole or not at all.
@@ -139,6 +141,7 @@ def write(
     Args:
         address: where to write; folders are made.
         data: the whole content.
+        origin: gives permissions and times to files of this machine.
         limits: for reading what is there.
         force: replace a file with another content.
 
@@ -152,7 +155,7 @@ def write(
     if found is not None:
         raise OutputExistsError(f"{address} exists already; --force replaces it")
     if not is_remote(address):
-        batch.put_file(address, data, force=force)
+        batch.put_file(address, data, force=force, origin=origin)
         return
     filesystem, path = _locate(address)
     try:

@@ -21,6 +21,7 @@ from vaecodec.cli.options import (
     BundleName,
     Force,
     Json,
+    KeepTimes,
     MaxMemory,
     MaxPixels,
     Output,
@@ -39,6 +40,7 @@ from vaecodec.cli.paths import (
     choose_target,
     guard_original,
     part_paths,
+    single_origin,
     write,
 )
 from vaecodec.cli.progress import file_facts, working
@@ -119,6 +121,7 @@ def compress(
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
     force: Force = False,
+    keep_times: KeepTimes = None,
     bundle: BundleName = "base",
     device: Device = "cpu",
     quiet: Quiet = False,
@@ -154,6 +157,7 @@ def compress(
             verbosity=verbose,
             engine=engine,
             ray_address=ray_address,
+            keep_times=keep_times is not False,
         )
         return
     (source,) = sources
@@ -162,6 +166,7 @@ def compress(
     check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
     guard_original("compress", source, named, is_option=output is not None)
     check_target(target, force=force, source=source)
+    origin = single_origin(source, target, keep_times)
     if is_image(PurePath(target).suffix.lower()):
         reason = f"{target} is named like an image: name a {SUFFIX} file"
         raise typer.BadParameter(reason, param_hint="OUT")
@@ -196,7 +201,7 @@ def compress(
     if psnr and psnr_db is None:
         psnr_db = fidelity_db(image, codec.decode_raster(reached.data))
     with trace.stage("write"):
-        write(target, reached.data, force=force)
+        write(target, reached.data, origin, force=force)
 
     header = read_header(reached.data)
     output_bytes = len(reached.data)

@@ -22,6 +22,7 @@ from vaecodec.cli.options import (
     Force,
     Format,
     Json,
+    KeepTimes,
     MaxMemory,
     MaxPixels,
     Output,
@@ -40,6 +41,7 @@ from vaecodec.cli.paths import (
     choose_target,
     guard_original,
     part_paths,
+    single_origin,
     write,
 )
 from vaecodec.cli.progress import file_facts, working
@@ -88,6 +90,7 @@ def decompress(
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
     force: Force = False,
+    keep_times: KeepTimes = None,
     bundle: Annotated[
         str | None,
         typer.Option(
@@ -130,6 +133,7 @@ def decompress(
             verbosity=verbose,
             engine=engine,
             ray_address=ray_address,
+            keep_times=keep_times is not False,
         )
         return
     (source,) = sources
@@ -140,6 +144,7 @@ def decompress(
     _check_scale(scale, box, original)
     guard_original("decompress", source, named, is_option=output is not None)
     check_target(target, force=force, source=source)
+    origin = single_origin(source, target, keep_times)
 
     from vaecodec.container import read_header
     from vaecodec.fileio import read_bytes
@@ -174,7 +179,7 @@ def decompress(
     fidelity = None if reference is None else fidelity_db(reference, image)
     with trace.stage("write"):
         written = write_image(image, suffix)
-        write(target, written, force=force)
+        write(target, written, origin, force=force)
     notices = writing_notices(image, suffix)
     tell_notices(target, notices, quiet=quiet)
 

@@ -23,6 +23,7 @@ from vaecodec.cli.options import (
     Force,
     Format,
     Json,
+    KeepTimes,
     MaxMemory,
     MaxPixels,
     Output,
@@ -40,6 +41,7 @@ from vaecodec.cli.paths import (
     choose_target,
     guard_original,
     part_paths,
+    single_origin,
     write,
 )
 from vaecodec.cli.progress import file_facts, working
@@ -88,6 +90,7 @@ def denoise(
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
     force: Force = False,
+    keep_times: KeepTimes = None,
     bundle: BundleName = "base",
     device: Device = "cpu",
     quiet: Quiet = False,
@@ -122,6 +125,7 @@ def denoise(
             verbosity=verbose,
             engine=engine,
             ray_address=ray_address,
+            keep_times=keep_times is not False,
         )
         return
     (source,) = sources
@@ -130,6 +134,7 @@ def denoise(
     check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
     guard_original("denoise", source, named, is_option=output is not None)
     check_target(target, force=force, source=source)
+    origin = single_origin(source, target, keep_times)
 
     from vaecodec.image import check_suffix, write_image, writing_notices
 
@@ -154,7 +159,7 @@ def denoise(
         seconds = time.perf_counter() - start
         written = write_image(clean, suffix)
     with trace.stage("write"):
-        write(target, written, force=force)
+        write(target, written, origin, force=force)
     lost = writing_notices(clean, suffix)
     tell_notices(target, lost, quiet=quiet)
 

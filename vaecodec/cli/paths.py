@@ -13,6 +13,7 @@ from vaecodec.container import MAGIC
 from vaecodec.errors import InputError, OutputError
 from vaecodec.fileio import check_output, write_atomic, write_stdout
 from vaecodec.jobs import SUFFIX
+from vaecodec.origin import Origin, origin_of
 
 STREAM = "-"
 
@@ -136,8 +137,19 @@ def check_target(target: str, *, force: bool, source: str = STREAM) -> None:
     check_output(target, force=force)
 
 
-def write(target: str, data: bytes | memoryview, *, force: bool) -> None:
-    """Write to a file or standard output.
+def single_origin(source: str, target: str, keep_times: bool | None) -> Origin:
+    """Return what the output of a single file takes from its input.
+
+    Raises:
+        BadParameter: If the time of a pipe was to be kept, or by one.
+    """
+    if keep_times and STREAM in (source, target):
+        raise typer.BadParameter("a pipe has no time of its own", param_hint="--keep-times")
+    return origin_of(source, keep_times=bool(keep_times))
+
+
+def write(target: str, data: bytes | memoryview, origin: Origin, *, force: bool) -> None:
+    """Write to a file, with permissions and times, or to standard output.
 
     Raises:
         OutputError: If it cannot be written.
@@ -145,7 +157,7 @@ def write(target: str, data: bytes | memoryview, *, force: bool) -> None:
     if target == STREAM:
         write_stdout(data)
     else:
-        write_atomic(target, data, force=force)
+        write_atomic(target, data, force=force, origin=origin)
 
 
 def _is_same(source: str, target: str) -> bool:
