@@ -22,7 +22,7 @@ from unicodedata import normalize
 
 from vaecodec.errors import InputError, InsufficientMemoryError, OutputError, VaecodecError
 from vaecodec.fileio import APPLE_DOUBLE, read_bytes, unwind_on_signals, walk, write_atomic
-from vaecodec.jobs import Job, Outcome, Task, bound_memory, carry_out, failed
+from vaecodec.jobs import Job, Outcome, Task, bound_memory, carry_out, failed, stem_of
 from vaecodec.origin import Origin
 
 _PATIENCE_S = 10
@@ -129,7 +129,7 @@ def list_files(paths: Iterable[str], target: str | None, job: Job) -> Listing:
     listing = Listing([])
     sources: dict[str, str] = {}
     for folder, names in folders.items():
-        for name, output in _renamed(names, job.suffix):
+        for name, output in _renamed(names, job):
             path = os.path.join(folder, name)
             goal = os.path.join(folder if target is None else target, output)
             other = sources.setdefault(_folded(goal), path)
@@ -142,7 +142,8 @@ def list_files(paths: Iterable[str], target: str | None, job: Job) -> Listing:
 def output_names(names: Iterable[str], job: Job, ignored: list[str]) -> Iterator[tuple[str, str]]:
     """Yield the names in one folder that a job takes, in order, each with that of its output.
 
-    An output has the input's name with the suffix of the job; where two inputs would share it, it
+    An output has the input's name with the suffix of the job in place of its own, or behind what
+    is none, as in `photo v1.2`; where two inputs would share it, it
     is put behind the whole name of each (`a.jpg` and `a.png` become `a.jpg.vaec` and `a.png.vaec`).
     Names are shared, too, that are one only to some file systems: `a.jpg` and `A.png`.
 
@@ -158,17 +159,22 @@ def output_names(names: Iterable[str], job: Job, ignored: list[str]) -> Iterator
             mine.append(name)
         else:
             ignored.append(name)
-    yield from _renamed(mine, job.suffix)
+    yield from _renamed(mine, job)
 
 
-def _renamed(names: Sequence[str], suffix: str) -> Iterator[tuple[str, str]]:
-    stems = Counter(_folded(PurePath(name).stem) for name in names)
+def _renamed(names: Sequence[str], job: Job) -> Iterator[tuple[str, str]]:
+    cut = [_stem(name, job) for name in names]
+    stems = Counter(map(_folded, cut))
     wholes = set(map(_folded, names))
-    for name in names:
-        stem = PurePath(name).stem
+    for name, stem in zip(names, cut, strict=True):
         folded = _folded(stem)
         is_shared = stems[folded] > 1 or folded in wholes  # a.jpg.jpg beside a.jpg
-        yield name, (name if is_shared else stem) + suffix
+        yield name, (name if is_shared else stem) + job.suffix
+
+
+def _stem(name: str, job: Job) -> str:
+    path = PurePath(name)
+    return path.stem if job.takes(path.suffix.lower()) else stem_of(name)
 
 
 def _folded(name: str) -> str:

@@ -7,9 +7,9 @@ denoise image -> tiles of planes -> y -> tiles of planes, seen beside the image'
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,13 +72,25 @@ class Codec:
         Raises:
             ModelError: the bundle is missing or damaged.
             RuntimeUnavailableError: ONNX Runtime or the device is missing.
+            ValueError: no device has that name, or `threads` is less than 1.
         """
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be 1 or more, or None for every core, not {threads}")
         self.bundle = bundle if isinstance(bundle, Bundle) else find_bundle(bundle)
         self.limits = limits
+        self._device, self._threads = device, threads
         load_onnxruntime(device)
         self._latents = LatentCoder(self.bundle, threads, device)
         self._transforms = _TRANSFORMS[device](self.bundle, device, threads)
         self._reader = FileReader(self.bundle, self._latents, self._transforms)
+
+    def __reduce__(self) -> tuple[Callable[[], Codec], tuple[()]]:
+        """Have another process, as those of joblib and pools, open the same bundle by its folder.
+
+        Networks are not copied: there they are loaded when they are first used.
+        """
+        settings = {"threads": self._threads, "limits": self.limits}
+        return partial(type(self), self.bundle.path.absolute(), self._device, **settings), ()
 
     def encode(
         self,

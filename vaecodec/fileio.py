@@ -6,6 +6,7 @@
 import contextlib
 import io
 import os
+import re
 import secrets
 import signal
 import stat
@@ -22,6 +23,7 @@ from vaecodec.origin import Origin
 # Read in blocks: asking a pipe for `max_file_bytes` at once would set that much aside.
 _SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 _BLOCK_BYTES = 2**20
+_WEB = re.compile("(https?|ftps?)://", re.IGNORECASE)
 _NEW = Origin()
 APPLE_DOUBLE = "._"
 """Begins the names of files that macOS puts beside others, for what only its own disks can hold."""
@@ -35,12 +37,13 @@ def read_bytes(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) ->
         limits: Never more than `max_file_bytes` and one block are held.
 
     Raises:
-        InputError: If it cannot be read: missing, a folder, not permitted, a terminal.
+        InputError: If it cannot be read: missing, a folder, not permitted, a terminal, on the web.
         LimitError: If it is longer than `max_file_bytes`.
     """
     name = os.fspath(path)
     if name == "-":
         return _read_stdin(limits)
+    check_web(name)
     try:
         with open(name, "rb") as file:
             # A regular file is refused by its real size, before any of it is read.
@@ -183,12 +186,26 @@ def _is_stream(name: str) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
+def check_web(address: str) -> None:
+    """Refuse an address of the web, which is no file, whatever else could be done about it.
+
+    Raises:
+        InputError: It is one.
+    """
+    if _WEB.match(address):
+        raise InputError(
+            f"{address} is an address of the web, and files alone are read and written: "
+            "download it first, or pipe it in (curl -L ADDRESS | vaecodec ... - OUT)"
+        )
+
+
 def check_input(path: str) -> None:
     """Refuse an input that is not there, before the output is looked at.
 
     Raises:
-        InputError: If it cannot be found; standard input is always there.
+        InputError: If it cannot be found, or is on the web; standard input is always there.
     """
+    check_web(path)
     try:
         if path != "-":
             os.stat(path)

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from vaecodec.errors import ExitCode, OutputExistsError, described, is_debugged
@@ -93,6 +94,16 @@ def is_image(suffix: str) -> bool:
     from vaecodec.image import IMAGE_SUFFIXES
 
     return suffix in IMAGE_SUFFIXES
+
+
+def stem_of(name: str) -> str:
+    """Return the name of a file without its suffix, if that is one of images or `.vaec` files.
+
+    Any other, as in `photo v1.2`, is part of the name.
+    """
+    path = PurePath(name)
+    suffix = path.suffix.lower()
+    return path.stem if suffix == SUFFIX or is_image(suffix) else path.name
 
 
 @dataclass(frozen=True)

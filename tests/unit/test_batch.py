@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from vaecodec import batch
-from vaecodec.batch import Listing, list_folder, output_names, put_file, run, split_done
+from vaecodec.batch import Listing, list_files, list_folder, output_names, put_file, run, split_done
 from vaecodec.bundle import Bundle
+from vaecodec.cli.paths import choose_target
 from vaecodec.codec import Codec
 from vaecodec.container import pack, unpack
 from vaecodec.errors import (
@@ -129,6 +130,22 @@ def test_inputs_that_would_share_an_output_keep_their_whole_names(tmp_path: Path
     outputs = [os.path.relpath(task.target, tmp_path) for task in found.tasks]
     wanted = ["a.PNG.vaec", "a.jpg.jpg.vaec", "a.jpg.vaec", "b.vaec", "deep/a.vaec"]
     assert sorted(outputs) == wanted
+
+
+def test_a_dot_in_a_name_begins_no_suffix_unless_it_is_one_of_ours(tmp_path: Path):
+    names = ("photo v1.2", "photo v1.3", "IMG.0001.jpg", "old.backup", ".png", "a.vaec")
+    for name in names:
+        (tmp_path / name).touch()
+    tasks = list_files([str(tmp_path / name) for name in names], None, Compress()).tasks
+    assert [Path(task.target).name for task in tasks] == [
+        *("photo v1.2.vaec", "photo v1.3.vaec", "IMG.0001.vaec", "old.backup.vaec", ".png.vaec"),
+        "a.vaec",
+    ]
+    assert choose_target("in/photo v1.2", None, ".vaec") == os.path.join("in", "photo v1.2.vaec")
+    assert choose_target("photo v1.2.vaec", None, ".png") == "photo v1.2.png"
+    assert choose_target("photo v1.2", str(tmp_path), ".png") == str(tmp_path / "photo v1.2.png")
+    assert choose_target("photo v1.2", None, ".denoised.png") == "photo v1.2.denoised.png"
+    assert choose_target("photo.JPG", None, ".vaec") == "photo.vaec"
 
 
 def test_names_that_are_one_to_some_file_systems_share_an_output():

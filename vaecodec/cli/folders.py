@@ -14,7 +14,7 @@ from vaecodec.cli.console import note, put_json
 from vaecodec.cli.paths import STREAM
 from vaecodec.cli.progress import Display, Plain, Totals, facts, file_facts, shown, summary, tell
 from vaecodec.errors import OutputError
-from vaecodec.fileio import check_input
+from vaecodec.fileio import check_input, check_web
 
 if TYPE_CHECKING:
     from vaecodec.jobs import Job, Outcome, Task
@@ -183,6 +183,7 @@ def _check_target(
             raise typer.BadParameter("it goes with --engine ray", param_hint="--ray-address")
         for address in (*sources, target):
             if address is not None and is_remote(address):
+                check_web(address)
                 reason = f"{address} must be a folder, and goes with --engine ray"
                 raise typer.BadParameter(reason, param_hint="--engine")
     if target is not None and os.path.lexists(target) and not os.path.isdir(target):

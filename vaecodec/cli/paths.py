@@ -12,7 +12,7 @@ import typer
 from vaecodec.container import MAGIC
 from vaecodec.errors import InputError, OutputError
 from vaecodec.fileio import check_output, write_atomic, write_stdout
-from vaecodec.jobs import SUFFIX
+from vaecodec.jobs import SUFFIX, stem_of
 from vaecodec.origin import Origin, origin_of
 
 STREAM = "-"
@@ -100,7 +100,8 @@ def choose_target(source: str, named: str | None, suffix: str) -> str:
     Args:
         source: The input, no folder; `-` for standard input.
         named: The output that was named: a file, or a folder that exists; None if none was.
-        suffix: Put in place of the input's where no file was named; a pipe continues as a pipe.
+        suffix: Put in place of the input's, if that is one of an image or a `.vaec` file, where no
+            file was named; a pipe continues as a pipe.
 
     Raises:
         InputError: If there is no name to derive one from.
@@ -108,12 +109,12 @@ def choose_target(source: str, named: str | None, suffix: str) -> str:
     derives = source not in (STREAM, "")
     if named is not None:
         inside = derives and os.path.isdir(named)
-        return os.path.join(named, Path(source).with_suffix(suffix).name) if inside else named
+        return os.path.join(named, stem_of(source) + suffix) if inside else named
     if source == STREAM:
         return STREAM
     if not source:
         raise InputError("the name of the input is empty")
-    return str(Path(source).with_suffix(suffix))
+    return str(Path(source).with_name(stem_of(source) + suffix))
 
 
 def check_target(target: str, *, force: bool, source: str = STREAM) -> None:
