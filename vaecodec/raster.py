@@ -53,7 +53,8 @@ class Raster:
         bit_depth: 8 or 16.
         metadata: what is kept besides pixels; its orientation is upright.
         orientation: how a Pillow image is to be turned, 1 to 8 as in EXIF; arrays are upright.
-        notices: what was changed to make the image fit, a sentence each.
+        notices: what was changed to make the image fit, or is lost of it, a sentence each.
+        lost: rectangles of the image that a damaged file no longer has, or their alpha.
     """
 
     pixels: Image.Image | Samples
@@ -62,6 +63,7 @@ class Raster:
     metadata: Metadata = field(default_factory=Metadata)
     orientation: int = 1
     notices: tuple[str, ...] = ()
+    lost: tuple[Box, ...] = ()
 
     @property
     def width(self) -> int:
