@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaecodec.errors import VaecodecError
+from export.mistakes import can_be_mended
 
 if TYPE_CHECKING:
     from export.measure import Measured
@@ -398,8 +398,10 @@ def main() -> None:
         app()
     except ModuleNotFoundError as error:
         sys.exit(f"export: error: {error.name} is missing (try: pip install -e '.[cpu,train]')")
-    except (OSError, ValueError, VaecodecError) as error:
-        sys.exit(f"export: error: {error}")
+    except Exception as error:
+        if not can_be_mended(error):
+            raise
+        sys.exit(f"export: error: {' '.join(str(error).split())}")
 
 
 if __name__ == "__main__":

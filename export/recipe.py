@@ -208,7 +208,11 @@ class Recipe:
     @classmethod
     def read(cls, path: Path) -> Recipe:
         """Read a TOML file; see `from_dict`."""
-        return cls.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:  # of TOML, or of UTF-8
+            raise ValueError(f"the recipe {path} cannot be read: {error}") from error
+        return cls.from_dict(tables)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` takes."""

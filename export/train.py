@@ -124,7 +124,7 @@ class Trainer:
         images = training.batch * self.accelerator.num_processes
         saved = time.monotonic()
         noted = saved
-        with self._progress() as progress, _stop_on_signal() as stop:
+        with self._worker, self._progress() as progress, _stop_on_signal() as stop:
             task = progress.add_task("train", total=training.steps, completed=state.step, note="")
             while state.step < training.steps and not self._any(stop.is_set()):
                 began = time.monotonic()

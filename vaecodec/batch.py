@@ -22,7 +22,8 @@ from unicodedata import normalize
 
 from vaecodec.errors import InputError, InsufficientMemoryError, OutputError, VaecodecError
 from vaecodec.fileio import APPLE_DOUBLE, read_bytes, unwind_on_signals, walk, write_atomic
-from vaecodec.jobs import Job, Outcome, Task, bound_memory, carry_out, failed
+from vaecodec.jobs import Job, Outcome, Task, bound_memory, carry_out, failed, stem_of
+from vaecodec.origin import Origin
 
 _PATIENCE_S = 10
 """How long workers that were told to end may take, before they are made to."""
@@ -42,13 +43,18 @@ class Listing:
 
     Attributes:
         tasks: in the order of their names.
-        ignored: how many files are none of the job's, by suffix.
+        ignored: files that are none of the job's.
         unreadable: folders that could not be listed, and why.
     """
 
     tasks: list[Task]
-    ignored: Counter[str] = field(default_factory=Counter[str])
+    ignored: list[str] = field(default_factory=list[str])
     unreadable: list[Outcome] = field(default_factory=list[Outcome])
+
+    @property
+    def ignored_suffixes(self) -> Counter[str]:
+        """How many files are none of the job's, by suffix."""
+        return Counter(PurePath(name).suffix.lower() for name in self.ignored)
 
 
 def cores() -> int:
@@ -94,10 +100,12 @@ def list_folder(source: str, target: str, job: Job, *, recursive: bool) -> Listi
 
     for folder, names in walk(source, unlisted, recursive=recursive):
         below = os.path.join(target, os.path.relpath(folder, source))
-        for name, output in output_names(names, job, listing.ignored):
+        ignored: list[str] = []
+        for name, output in output_names(names, job, ignored):
             path = os.path.join(folder, name)
             goal = os.path.normpath(os.path.join(below, output))
             listing.tasks.append(Task(path, goal, _size(path)))
+        listing.ignored.extend(os.path.join(folder, name) for name in ignored)
     return listing
 
 
@@ -121,7 +129,7 @@ def list_files(paths: Iterable[str], target: str | None, job: Job) -> Listing:
     listing = Listing([])
     sources: dict[str, str] = {}
     for folder, names in folders.items():
-        for name, output in _renamed(names, job.suffix):
+        for name, output in _renamed(names, job):
             path = os.path.join(folder, name)
             goal = os.path.join(folder if target is None else target, output)
             other = sources.setdefault(_folded(goal), path)
@@ -131,19 +139,18 @@ def list_files(paths: Iterable[str], target: str | None, job: Job) -> Listing:
     return listing
 
 
-def output_names(
-    names: Iterable[str], job: Job, ignored: Counter[str]
-) -> Iterator[tuple[str, str]]:
+def output_names(names: Iterable[str], job: Job, ignored: list[str]) -> Iterator[tuple[str, str]]:
     """Yield the names in one folder that a job takes, in order, each with that of its output.
 
-    An output has the input's name with the suffix of the job; where two inputs would share it, it
+    An output has the input's name with the suffix of the job in place of its own, or behind what
+    is none, as in `photo v1.2`; where two inputs would share it, it
     is put behind the whole name of each (`a.jpg` and `a.png` become `a.jpg.vaec` and `a.png.vaec`).
     Names are shared, too, that are one only to some file systems: `a.jpg` and `A.png`.
 
     Args:
         names: of all files of the folder.
         job: what is to be done.
-        ignored: the suffixes of the other files are counted here.
+        ignored: gets the names of the other files.
     """
     mine: list[str] = []
     for name in sorted(names):
@@ -151,18 +158,23 @@ def output_names(
         if job.takes(suffix) and not name.startswith(APPLE_DOUBLE):
             mine.append(name)
         else:
-            ignored[suffix] += 1
-    yield from _renamed(mine, job.suffix)
+            ignored.append(name)
+    yield from _renamed(mine, job)
 
 
-def _renamed(names: Sequence[str], suffix: str) -> Iterator[tuple[str, str]]:
-    stems = Counter(_folded(PurePath(name).stem) for name in names)
+def _renamed(names: Sequence[str], job: Job) -> Iterator[tuple[str, str]]:
+    cut = [_stem(name, job) for name in names]
+    stems = Counter(map(_folded, cut))
     wholes = set(map(_folded, names))
-    for name in names:
-        stem = PurePath(name).stem
+    for name, stem in zip(names, cut, strict=True):
         folded = _folded(stem)
         is_shared = stems[folded] > 1 or folded in wholes  # a.jpg.jpg beside a.jpg
-        yield name, (name if is_shared else stem) + suffix
+        yield name, (name if is_shared else stem) + job.suffix
+
+
+def _stem(name: str, job: Job) -> str:
+    path = PurePath(name)
+    return path.stem if job.takes(path.suffix.lower()) else stem_of(name)
 
 
 def _folded(name: str) -> str:
@@ -329,12 +341,14 @@ def _serve(connection: Connection, job: Job, threads: int | None, force: bool) -
                 task,
                 work,
                 lambda path: read_bytes(path, job.limits),
-                lambda path, data: put_file(path, data, force=force),
+                lambda path, data, origin: put_file(path, data, force=force, origin=origin),
             )
             connection.send(answer)
 
 
-def put_file(path: str, data: bytes | memoryview, *, force: bool) -> None:
+def put_file(
+    path: str, data: bytes | memoryview, *, force: bool, origin: Origin | None = None
+) -> None:
     """Write a file as `write_atomic` does, in a folder that is made if it is not there.
 
     Raises:
@@ -346,7 +360,7 @@ def put_file(path: str, data: bytes | memoryview, *, force: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
-    write_atomic(path, data, force=force)
+    write_atomic(path, data, force=force, origin=origin or Origin())
 
 
 def _size(path: str) -> int:

@@ -7,9 +7,9 @@ denoise image -> tiles of planes -> y -> tiles of planes, seen beside the image'
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +37,7 @@ from vaecodec.raster import Raster, Samples, as_raster
 from vaecodec.rate import DEFAULT_QUALITY, level_of_quality
 from vaecodec.reading import FileReader, check_memory
 from vaecodec.runtime import load_onnxruntime, memory_errors
+from vaecodec.salvage import Losses
 from vaecodec.segments import Box, latent_box, segments, tiles
 from vaecodec.trace import Trace
 from vaecodec.transforms import PixelTransforms, Transforms
@@ -72,13 +73,25 @@ class Codec:
         Raises:
             ModelError: the bundle is missing or damaged.
             RuntimeUnavailableError: ONNX Runtime or the device is missing.
+            ValueError: no device has that name, or `threads` is less than 1.
         """
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be 1 or more, or None for every core, not {threads}")
         self.bundle = bundle if isinstance(bundle, Bundle) else find_bundle(bundle)
         self.limits = limits
+        self._device, self._threads = device, threads
         load_onnxruntime(device)
         self._latents = LatentCoder(self.bundle, threads, device)
         self._transforms = _TRANSFORMS[device](self.bundle, device, threads)
         self._reader = FileReader(self.bundle, self._latents, self._transforms)
+
+    def __reduce__(self) -> tuple[Callable[[], Codec], tuple[()]]:
+        """Have another process, as those of joblib and pools, open the same bundle by its folder.
+
+        Networks are not copied: there they are loaded when they are first used.
+        """
+        settings = {"threads": self._threads, "limits": self.limits}
+        return partial(type(self), self.bundle.path.absolute(), self._device, **settings), ()
 
     def encode(
         self,
@@ -121,6 +134,7 @@ class Codec:
         *,
         region: Box | None = None,
         strip: Collection[str] = (),
+        salvage: bool = False,
         trace: Trace | None = None,
     ) -> Image.Image:
         """Decompress a `.vaec` file to a Pillow image, its metadata in `image.info`.
@@ -130,6 +144,9 @@ class Codec:
             region: the rectangle to decode, in pixels, as `vaecodec.Box(top, left, bottom, right)`;
                 all by default. Only the segments that it needs are read.
             strip: metadata to leave out; see `encode`.
+            salvage: take what is whole of damaged data, or of data that ends too early: the
+                segments of 1,024 x 1,024 pixels that are lost are grey, and `image.info["lost"]`
+                has their rectangles. The header must be whole.
             trace: filled with times, if given.
 
         Raises:
@@ -142,9 +159,11 @@ class Codec:
             TypeError: `data` is not bytes, or `region` no `Box`.
             ValueError: the region is not within the image, or empty.
         """
-        raster = self.decode_raster(data, region=region, strip=strip, trace=trace)
+        raster = self.decode_raster(data, region=region, strip=strip, salvage=salvage, trace=trace)
         image = raster.to_pillow()
         attach(image, raster.metadata)
+        if salvage:
+            image.info["lost"] = raster.lost
         return image
 
     def decode_raster(
@@ -153,15 +172,19 @@ class Codec:
         *,
         region: Box | None = None,
         strip: Collection[str] = (),
+        salvage: bool = False,
         trace: Trace | None = None,
     ) -> Raster:
         """Decompress a `.vaec` file; see `decode`.
 
         Returns:
-            What holds the samples, ``(h, w, c)`` uint8 or uint16, as `pixels`.
+            What holds the samples, ``(h, w, c)`` uint8 or uint16, as `pixels`; where `salvage`
+            lost some, their rectangles as `lost`, and sentences about all that is missing as
+            `notices`, which is empty only if the data was whole.
         """
+        losses = Losses() if salvage else None
         with memory_errors():
-            return self._reader.decode(data, self.limits, region, strip, trace or Trace())
+            return self._reader.decode(data, self.limits, region, strip, trace or Trace(), losses)
 
     def preview(
         self, data: Data, *, strip: Collection[str] = (), trace: Trace | None = None

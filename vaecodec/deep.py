@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vaecodec.deep_png import read_png, write_png
 from vaecodec.deep_tiff import read_tiff, write_tiff
-from vaecodec.errors import ImageError, RuntimeUnavailableError, VaecodecError
+from vaecodec.errors import RuntimeUnavailableError, UnfitFormatError, VaecodecError
 from vaecodec.metadata import Metadata
 from vaecodec.raster import unreadable
 
@@ -66,7 +66,7 @@ def write_deep(samples: NDArray[np.uint16], format: str, metadata: Metadata) -> 
         metadata: Goes into the file as well.
 
     Raises:
-        ImageError: If the format is another, or the libraries refuse.
+        UnfitFormatError: If the format is another, or the libraries refuse.
         RuntimeUnavailableError: If the libraries are not installed.
         ValueError: If the samples have another shape or type.
     """
@@ -86,12 +86,12 @@ def write_deep(samples: NDArray[np.uint16], format: str, metadata: Metadata) -> 
         raise
     except Exception as error:  # each library refuses in its own way
         reason = str(error) or type(error).__name__
-        raise ImageError(f"the image cannot be written as {format}: {reason}") from error
+        raise UnfitFormatError(f"the image cannot be written as {format}: {reason}") from error
 
 
 def _check_format(format: str) -> None:
     if format not in ("PNG", "TIFF"):
-        raise ImageError(f"{format} files hold 8 bits per sample: write .png or .tif instead")
+        raise UnfitFormatError(f"{format} files hold 8 bits per sample: write .png or .tif instead")
 
 
 def _libraries() -> tuple[Any, Any]:

@@ -17,7 +17,8 @@
     ├── TargetError                     5  no quality reaches the target of an encoding
     ├── InsufficientMemoryError         5  this machine has not the memory (also MemoryError)
     └── OutputError                     6  an output cannot be written
-        └── OutputExistsError              it exists, and overwriting was not asked for
+        ├── OutputExistsError              it exists, and overwriting was not asked for
+        └── UnfitFormatError               its format cannot hold the image (also ImageError)
 
 `vaecodec.pillow_plugin` raises two more, which are errors of Pillow's, too. Catching
 `VaecodecError` catches them all. Every one survives pickling, because batches hand
@@ -162,6 +163,10 @@ class OutputError(VaecodecError):
 
 class OutputExistsError(OutputError):
     """The output exists already, and overwriting it was not asked for."""
+
+
+class UnfitFormatError(OutputError, ImageError):
+    """A file of the format that was asked for cannot hold the image."""
 
 
 def described(error: BaseException) -> tuple[str, ExitCode]:

@@ -6,6 +6,7 @@
 import contextlib
 import io
 import os
+import re
 import secrets
 import signal
 import stat
@@ -17,10 +18,13 @@ from typing import BinaryIO
 
 from vaecodec.errors import InputError, OutputError, OutputExistsError
 from vaecodec.limits import DEFAULT_LIMITS, Limits
+from vaecodec.origin import Origin
 
 # Read in blocks: asking a pipe for `max_file_bytes` at once would set that much aside.
 _SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 _BLOCK_BYTES = 2**20
+_WEB = re.compile("(https?|ftps?)://", re.IGNORECASE)
+_NEW = Origin()
 APPLE_DOUBLE = "._"
 """Begins the names of files that macOS puts beside others, for what only its own disks can hold."""
 
@@ -33,12 +37,13 @@ def read_bytes(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) ->
         limits: Never more than `max_file_bytes` and one block are held.
 
     Raises:
-        InputError: If it cannot be read: missing, a folder, not permitted, a terminal.
+        InputError: If it cannot be read: missing, a folder, not permitted, a terminal, on the web.
         LimitError: If it is longer than `max_file_bytes`.
     """
     name = os.fspath(path)
     if name == "-":
         return _read_stdin(limits)
+    check_web(name)
     try:
         with open(name, "rb") as file:
             # A regular file is refused by its real size, before any of it is read.
@@ -49,7 +54,11 @@ def read_bytes(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) ->
 
 
 def write_atomic(
-    path: str | os.PathLike[str], data: bytes | memoryview, *, force: bool = False
+    path: str | os.PathLike[str],
+    data: bytes | memoryview,
+    *,
+    force: bool = False,
+    origin: Origin = _NEW,
 ) -> None:
     """Write a file so that its path holds either the old content or all of the new.
 
@@ -61,6 +70,7 @@ def write_atomic(
         path: Where to write.
         data: The whole content.
         force: Replace a file that exists.
+        origin: Gives permissions and times, which a pipe or a device does not take.
 
     Raises:
         OutputExistsError: If the file exists and `force` is not given.
@@ -72,7 +82,7 @@ def write_atomic(
         if _is_stream(name):
             target.write_bytes(data)
         else:
-            _put_in_place(target, data, name, force=force)
+            _put_in_place(target, data, name, origin, force=force)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise OutputError(f"cannot write {name}: {_reason(error)}") from error
 
@@ -176,12 +186,26 @@ def _is_stream(name: str) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
+def check_web(address: str) -> None:
+    """Refuse an address of the web, which is no file, whatever else could be done about it.
+
+    Raises:
+        InputError: It is one.
+    """
+    if _WEB.match(address):
+        raise InputError(
+            f"{address} is an address of the web, and files alone are read and written: "
+            "download it first, or pipe it in (curl -L ADDRESS | vaecodec ... - OUT)"
+        )
+
+
 def check_input(path: str) -> None:
     """Refuse an input that is not there, before the output is looked at.
 
     Raises:
-        InputError: If it cannot be found; standard input is always there.
+        InputError: If it cannot be found, or is on the web; standard input is always there.
     """
+    check_web(path)
     try:
         if path != "-":
             os.stat(path)
@@ -227,20 +251,24 @@ def check_output(name: str, *, force: bool) -> Path:
     return target
 
 
-def _put_in_place(target: Path, data: bytes | memoryview, name: str, *, force: bool) -> None:
+def _put_in_place(
+    target: Path, data: bytes | memoryview, name: str, origin: Origin, *, force: bool
+) -> None:
     """Put `data` in a temporary file beside `target`, then rename it."""
     # The name is short and does not contain the target's, which may be as long as names can be.
     temporary = target.with_name(f".vaecodec-{secrets.token_hex(8)}.tmp")
     try:
-        # "x" refuses to follow a link planted under this name, and leaves the mode to the umask.
-        with temporary.open("xb") as file:
-            # What is replaced lends its permissions, before there is anything to read.
+        # "x" refuses to follow a link planted under this name. Nobody may read what the input's
+        # own bits, or those of what is replaced, keep from them: not for a moment.
+        with open(temporary, "xb", opener=origin.create) as file:
             with contextlib.suppress(FileNotFoundError):
-                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+                lent = stat.S_IMODE(target.stat().st_mode)
+                temporary.chmod(lent if origin == _NEW else lent & origin.mode)
             file.write(data)
             file.flush()
             # Without this a power cut could keep the rename and lose the content.
             os.fsync(file.fileno())
+        origin.date(temporary)
         if force:
             os.replace(temporary, target)
         else:

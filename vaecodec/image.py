@@ -12,17 +12,20 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from vaecodec.container import MAGIC
 from vaecodec.deep import read_deep, write_deep
-from vaecodec.errors import ImageError, VaecodecError
+from vaecodec.errors import ImageError, UnfitFormatError, VaecodecError
 from vaecodec.limits import DEFAULT_LIMITS, Limits
-from vaecodec.metadata import Metadata, image_orientation, read_metadata, save_options
+from vaecodec.metadata import KINDS, Metadata, image_orientation, read_metadata, save_options
 from vaecodec.plugins import load_for
 from vaecodec.probing import check_tiff, colour_notices, is_misread, stored_bits
 from vaecodec.raster import Raster, from_array, from_pillow, turned, unreadable
 
 IMAGE_SUFFIXES = frozenset(
     {
-        *(".avif", ".bmp", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".jxl"),
-        *(".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
+        *(".apng", ".avif", ".avifs", ".bmp", ".bw", ".dds", ".dib", ".gif", ".heic", ".heics"),
+        *(".heif", ".heifs", ".hif", ".icb", ".icns", ".ico", ".j2c", ".j2k", ".jfif", ".jp2"),
+        *(".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".jxl", ".mpo", ".pbm", ".pcx"),
+        *(".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".ras", ".rgb", ".rgba"),
+        *(".sgi", ".tga", ".tif", ".tiff", ".vda", ".vst", ".webp", ".xbm", ".xpm"),
     }
 )
 """What counts as an image where a folder is searched for some."""
@@ -145,16 +148,17 @@ def write_image(raster: Raster, suffix: str) -> bytes | memoryview:
         suffix: As in a file's name, `.png` for instance, in any case.
 
     Raises:
-        ImageError: If Pillow writes no such format, or not this image in it.
+        ImageError: If Pillow writes no such format.
+        UnfitFormatError: If a file of that format cannot hold this image.
         RuntimeUnavailableError: If the packages that write 16-bit colour are missing.
     """
     name = check_suffix(suffix)
     if raster.is_deep_colour:
         return write_deep(raster.read().astype(np.uint16, copy=False), name, raster.metadata)
     if raster.bit_depth == 16 and name not in _DEEP_GREY_FORMATS:
-        raise ImageError(f"{name} files hold 8 bits per sample: write .png or .tif instead")
+        raise UnfitFormatError(f"{name} files hold 8 bits per sample: write .png or .tif instead")
     if raster.mode.has_alpha and name in _OPAQUE_FORMATS:
-        raise ImageError(f"{name} files hold no alpha: write .png or .tif instead")
+        raise UnfitFormatError(f"{name} files hold no alpha: write .png or .tif instead")
     image = raster.to_pillow()
     buffer = io.BytesIO()
     try:
@@ -162,11 +166,25 @@ def write_image(raster: Raster, suffix: str) -> bytes | memoryview:
             metadata = save_options(raster.metadata, name)
         image.save(buffer, format=name, **(_SAVE_OPTIONS.get(name, {}) | metadata))
     except Exception as error:  # each of Pillow's writers refuses in its own way
-        some = raster.metadata != Metadata()
-        hint = " (metadata that does not fit can be left out: --strip all)" if some else ""
         reason = str(error) or type(error).__name__
-        raise ImageError(f"the image cannot be written as {suffix}: {reason}{hint}") from error
+        misfits = _misfits(raster.metadata, name)
+        hint = f" (what does not fit can be left out: --strip {','.join(misfits)})"
+        problem = f"the image cannot be written as {suffix}: {reason}{hint if misfits else ''}"
+        raise UnfitFormatError(problem) from error
     return buffer.getbuffer()  # which is no second copy
+
+
+def _misfits(metadata: Metadata, name: str) -> list[str]:
+    """Return the kinds of metadata with which not even a small image can be written."""
+    found: list[str] = []
+    for kind in KINDS:
+        alone = metadata.without([other for other in KINDS if other != kind])
+        try:
+            options = _SAVE_OPTIONS.get(name, {}) | save_options(alone, name)
+            Image.new("RGB", (16, 16)).save(io.BytesIO(), name, **options)
+        except Exception:  # each of Pillow's writers refuses in its own way
+            found.append(kind)
+    return found
 
 
 def _read_deep(image: Image.Image, data: bytes) -> Raster:

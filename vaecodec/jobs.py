@@ -11,10 +11,12 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from vaecodec.errors import ExitCode, OutputExistsError, described, is_debugged
 from vaecodec.limits import DEFAULT_LIMITS, Limits
+from vaecodec.origin import Origin, origin_of
 from vaecodec.rate import DEFAULT_QUALITY
 
 if TYPE_CHECKING:
@@ -29,11 +31,19 @@ Status = Literal["done", "skipped", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One file to read and one to write: paths, or addresses; and the size of the first."""
+    """One file to read and one to write: paths, or addresses.
+
+    Attributes:
+        source: What is read.
+        target: What is written.
+        input_bytes: Size of the source.
+        keep_times: Whether the target gets the modification time of the source.
+    """
 
     source: str
     target: str
     input_bytes: int = 0
+    keep_times: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,16 @@ def is_image(suffix: str) -> bool:
     from vaecodec.image import IMAGE_SUFFIXES
 
     return suffix in IMAGE_SUFFIXES
+
+
+def stem_of(name: str) -> str:
+    """Return the name of a file without its suffix, if that is one of images or `.vaec` files.
+
+    Any other, as in `photo v1.2`, is part of the name.
+    """
+    path = PurePath(name)
+    suffix = path.suffix.lower()
+    return path.stem if suffix == SUFFIX or is_image(suffix) else path.name
 
 
 @dataclass(frozen=True)
@@ -275,7 +295,7 @@ def carry_out(
     task: Task,
     work: Work,
     read: Callable[[str], bytes],
-    write: Callable[[str, bytes | memoryview], None],
+    write: Callable[[str, bytes | memoryview, Origin], None],
 ) -> Outcome:
     """Do one task; whatever goes wrong with it is told, and stops no other one.
 
@@ -283,13 +303,14 @@ def carry_out(
         task: the task.
         work: an opened job.
         read: returns the bytes of a source.
-        write: puts a target in place, whole or not at all.
+        write: puts a target in place, whole or not at all, with permissions and times.
     """
     began = time.perf_counter()
     try:
+        origin = origin_of(task.source, keep_times=task.keep_times)
         data = read(task.source)
         made = work(data)
-        write(task.target, made.data)
+        write(task.target, made.data, origin)
     except OutputExistsError:  # another process was faster
         return Outcome(task.source, task.target, "skipped", task.input_bytes)
     except Exception as error:

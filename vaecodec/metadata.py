@@ -27,6 +27,14 @@ ALL = "all"
 DPI_MAX = 65_535
 """What a JPEG file can say."""
 
+METADATA_CHUNKS = {
+    b"iccp": "colour profile",
+    b"exif": "EXIF",
+    b"xmpp": "XMP",
+    b"dpis": "resolution",
+}
+"""Chunks that hold metadata, and what to call what they hold."""
+
 _FOURCC = {"icc": b"iccp", "exif": b"exif", "xmp": b"xmpp"}
 _DPI = b"dpis"
 _RESOLUTION = struct.Struct("<2d")

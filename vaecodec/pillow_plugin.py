@@ -12,6 +12,7 @@ from the codec's preview, which spares most of the work.
 `Image.save` takes `quality` (0 to 100), `denoise`, `bundle` (a name or folder), `exif` (bytes or an
 `Image.Exif`), `icc_profile`, `xmp` and `dpi`. Metadata that is not given is the image's own, as in
 `vaecodec.encode`; None leaves it out. An orientation in what is written turns the pixels upright.
+A file that is saved over stays as it is until the new one is whole: where that fails, for good.
 
 Errors of reading are Pillow's and ours at once, so that handlers of either catch them:
 
@@ -40,6 +41,7 @@ from vaecodec.container import HEADER_BYTES, MAGIC, Mode, read_header, unpack
 from vaecodec.errors import FormatError, ImageError, LimitError
 from vaecodec.limits import DEFAULT_LIMITS
 from vaecodec.metadata import attach, from_chunks, read_metadata
+from vaecodec.pillow_saving import keep_until_written
 from vaecodec.rate import DEFAULT_QUALITY
 
 _FORMAT = "VAEC"
@@ -140,6 +142,7 @@ def register_vaec_opener() -> None:
     Image.register_save_all(_FORMAT, _save_all)
     Image.register_extension(_FORMAT, ".vaec")
     Image.register_mime(_FORMAT, "image/x-vaec")
+    keep_until_written(_FORMAT)
 
 
 def _accepts(prefix: bytes) -> bool:

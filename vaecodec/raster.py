@@ -43,9 +43,9 @@ _SWAPPED, _MIRRORED, _FLIPPED = (
 _ROWS = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one answer to ==
 class Raster:
-    """An image of one of the format's modes.
+    """An image of one of the format's modes. Two are equal if they are the same object.
 
     Attributes:
         pixels: a Pillow image of a plain mode, or an array ``(h, w, mode)`` uint8 or uint16.
@@ -53,7 +53,8 @@ class Raster:
         bit_depth: 8 or 16.
         metadata: what is kept besides pixels; its orientation is upright.
         orientation: how a Pillow image is to be turned, 1 to 8 as in EXIF; arrays are upright.
-        notices: what was changed to make the image fit, a sentence each.
+        notices: what was changed to make the image fit, or is lost of it, a sentence each.
+        lost: rectangles of the image that a damaged file no longer has, or their alpha.
     """
 
     pixels: Image.Image | Samples
@@ -62,6 +63,7 @@ class Raster:
     metadata: Metadata = field(default_factory=Metadata)
     orientation: int = 1
     notices: tuple[str, ...] = ()
+    lost: tuple[Box, ...] = ()
 
     @property
     def width(self) -> int:
@@ -182,13 +184,14 @@ def from_array(array: Samples, metadata: Metadata | None = None) -> Raster:
     """Take an array for an upright image.
 
     Args:
-        array: ``(h, w)`` or ``(h, w, c)``, uint8 or uint16; c is 1 (grey), 2 (grey and alpha), 3
-            (RGB) or 4 (RGB and alpha).
+        array: ``(h, w)`` or ``(h, w, c)``, uint8 or uint16 of any byte order; c is
+            1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
         metadata: what goes with it.
 
     Raises:
         ImageError: it is of another kind.
     """
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)  # it may be another machine's
     dtypes = {np.dtype(kind): depth for depth, kind in SAMPLE_TYPES.items()}
     samples = array[:, :, np.newaxis] if array.ndim == 2 else array
     if samples.ndim != 3 or samples.shape[2] not in tuple(Mode) or not samples.size:
@@ -218,7 +221,7 @@ def from_pillow(image: Image.Image) -> Raster:
     except ImageError:
         raise
     except Exception as error:  # on damage Pillow's readers raise whatever they run into
-        raise unreadable(error) from error
+        raise (_closed() if _is_closed(image) else unreadable(error)) from error
     # Known only now: metadata may follow the pixels, and Pillow itself turns what is in a TIFF.
     orientation = image_orientation(image)
     metadata = read_metadata(image).upright()
@@ -233,6 +236,22 @@ def from_pillow(image: Image.Image) -> Raster:
     if image.mode in TO_SRGB:  # whose profile was that of other colours
         metadata = metadata.without(("icc",))
     return Raster(plain, _PLAIN[plain.mode], 8, metadata, orientation, notices)
+
+
+def _is_closed(image: Image.Image) -> bool:
+    """Tell whether an image has no pixels, and nothing left to read them from."""
+    file = getattr(image, "fp", None)
+    try:
+        has_pixels = bool(image.im.size)
+    except Exception:  # each version of Pillow says it in its own way
+        has_pixels = False
+    return not has_pixels and (file is None or getattr(file, "closed", False))
+
+
+def _closed() -> ImageError:
+    return ImageError(
+        "the image is closed: use it inside the `with` that opens it, or load() it there"
+    )
 
 
 def unreadable(error: Exception) -> ImageError:

@@ -181,10 +181,11 @@ def load_onnxruntime(device: str) -> Any:
 
     Raises:
         RuntimeUnavailableError: it does not, or is missing, or there are two of it.
+        ValueError: no device has that name.
     """
     if device not in PROVIDERS:
         known = ", ".join(DEVICES)
-        raise RuntimeUnavailableError(f"no device is called {device} (known: {known})")
+        raise ValueError(f"no device is called {device!r} (known: {known})")
     if _installed("onnxruntime") and _installed("onnxruntime-gpu"):
         raise RuntimeUnavailableError(
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other",

@@ -25,6 +25,7 @@ from vaecodec.errors import InputError, OutputError, OutputExistsError, RuntimeU
 from vaecodec.fileio import read_bytes
 from vaecodec.jobs import Job, Outcome, Task, failed
 from vaecodec.limits import DEFAULT_LIMITS, Limits
+from vaecodec.origin import Origin
 
 PIP_LINE = "pip install 'vaecodec[cpu,ray]'"
 
@@ -66,7 +67,8 @@ def _list_store(source: str, target: str, job: Job, *, recursive: bool) -> Listi
         folder, _, name = path.rpartition("/")
         folders[folder].append(name)
     for folder, names in sorted(folders.items()):
-        for name, output in batch.output_names(names, job, listing.ignored):
+        ignored: list[str] = []
+        for name, output in batch.output_names(names, job, ignored):
             path, goal = (f"{folder}/{one}".lstrip("/") for one in (name, output))
             task = Task(_join(source, path), _join(target, goal), sizes[path])
             if ".." in PurePath(path).parts or PurePath(path).anchor:  # objects have any name
@@ -74,6 +76,8 @@ def _list_store(source: str, target: str, job: Job, *, recursive: bool) -> Listi
                 listing.unreadable.append(failed(task, reason))
             else:
                 listing.tasks.append(task)
+        below = _join(source, folder) if folder else source
+        listing.ignored.extend(f"{below}/{name}" for name in ignored)
     return listing
 
 
@@ -124,8 +128,9 @@ def read(address: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
 def write(
     address: str,
     data: bytes | memoryview,
-    limits: Limits = DEFAULT_LIMITS,
+    origin: Origin | None = None,
     *,
+    limits: Limits = DEFAULT_LIMITS,
     force: bool = False,
 ) -> None:
     """Put a file in place, whole or not at all.
@@ -136,6 +141,7 @@ def write(
     Args:
         address: where to write; folders are made.
         data: the whole content.
+        origin: gives permissions and times to files of this machine.
         limits: for reading what is there.
         force: replace a file with another content.
 
@@ -149,7 +155,7 @@ def write(
     if found is not None:
         raise OutputExistsError(f"{address} exists already; --force replaces it")
     if not is_remote(address):
-        batch.put_file(address, data, force=force)
+        batch.put_file(address, data, force=force, origin=origin)
         return
     filesystem, path = _locate(address)
     try:

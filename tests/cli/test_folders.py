@@ -77,6 +77,7 @@ def test_without_out_and_r_files_go_beside_their_sources(tmp_path: Path):
 def test_the_report_is_json_line_by_line(tmp_path: Path):
     pictures(tmp_path / "in", 2)
     (tmp_path / "in" / "bad.jpg").write_text("not a picture")
+    (tmp_path / "in" / "notes.txt").write_text("none of ours")
     run = vaecodec("compress", tmp_path / "in", tmp_path / "out", "-r", "--json", "--quiet")
     *lines, last = (json.loads(line) for line in run.stdout.splitlines())
     assert sorted((Path(one["input"]).name, one["status"]) for one in lines) == [
@@ -86,6 +87,8 @@ def test_the_report_is_json_line_by_line(tmp_path: Path):
     ]
     summary = last["summary"]
     assert (summary["done"], summary["failed"], summary["skipped"]) == (2, 1, 0)
+    assert summary["ignored"] == 1
+    assert summary["ignored_files"] == [str(tmp_path / "in" / "notes.txt")]
     assert summary["output_bytes"] == sum(
         path.stat().st_size for path in (tmp_path / "out").rglob("*.vaec")
     )

@@ -26,21 +26,26 @@ import pytest
 from PIL import Image
 from support import SAMPLES
 
+from vaecodec.container import MAGIC
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and files")
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 COMMANDS = ("compress", "decompress")
-OLD = b"precious"
+# What a command may replace: an earlier output, by its own kind.
+OLD = {"compress": MAGIC + b"precious", "decompress": b"precious"}
 TEMPORARY = re.compile(r"\.vaecodec-[0-9a-f]{16}\.tmp")
 PAGE_BYTES = 4096  # what a file system in memory gives out
 
 outputs = pytest.mark.parametrize(
     ("command", "old"),
     [
-        pytest.param("compress", OLD, id="compress-force"),
+        pytest.param("compress", OLD["compress"], id="compress-force"),
         pytest.param("decompress", None, id="decompress-fresh"),
         pytest.param("compress", None, id="compress-fresh", marks=pytest.mark.exhaustive),
-        pytest.param("decompress", OLD, id="decompress-force", marks=pytest.mark.exhaustive),
+        pytest.param(
+            "decompress", OLD["decompress"], id="decompress-force", marks=pytest.mark.exhaustive
+        ),
     ],
 )
 
@@ -192,7 +197,7 @@ def hold_through_signals(job: Job, number: int, count: int, folder: Path) -> Non
     duration_s = job.duration_s
     ended = 0
     for index, jitter in enumerate(np.random.default_rng(count).random(count)):
-        old = OLD if index % 2 else None
+        old = OLD[job.command] if index % 2 else None
         place = folder / str(index)
         place.mkdir()
         moment_s = duration_s * (index + jitter) / count
@@ -249,13 +254,13 @@ def test_a_signal_while_it_writes(
     number: int, step: str, when: str, small: dict[str, Job], tmp_path: Path
 ):
     job = small["compress"]
-    arguments = job.place(tmp_path, OLD)
+    arguments = job.place(tmp_path, OLD[job.command])
     done = run_python("-c", STRIKE, step, when, str(int(number)), *arguments)
     killed = number == signal.SIGKILL
     code = -number if killed else 128 + number
     assert (done.returncode, done.stderr) == (code, b"")
     assert remove_temporaries(tmp_path) == killed
-    job.check(tmp_path, OLD, finished=(step, when) == ("replace", "after"))
+    job.check(tmp_path, OLD[job.command], finished=(step, when) == ("replace", "after"))
 
 
 @pytest.mark.parametrize(
@@ -336,7 +341,7 @@ def test_a_read_only_disk(command: str, old: bytes | None, small: dict[str, Job]
     assert contents(disk) == before
 
 
-@pytest.mark.parametrize("old", [None, OLD], ids=["fresh", "force"])
+@pytest.mark.parametrize("old", [None, OLD["compress"]], ids=["fresh", "force"])
 def test_a_folder_that_may_not_be_written(old: bytes | None, small: dict[str, Job], tmp_path: Path):
     if os.geteuid() == 0:
         pytest.skip("root may write anywhere")
@@ -354,7 +359,7 @@ def test_a_file_that_may_not_grow(small: dict[str, Job], tmp_path: Path):
     """As a quota does it, and as it can be had without root."""
     job = small["compress"]
     assert len(job.result) > 8 * 512  # the unit of `ulimit -f`
-    arguments = job.place(tmp_path, OLD)
+    arguments = job.place(tmp_path, OLD[job.command])
     before = contents(tmp_path)
     # -B: Python itself would write too.
     done = run_python("-B", "-m", "vaecodec", *arguments, after="ulimit -f 8")
@@ -379,13 +384,13 @@ def test_force_replaces_what_a_link_names(small: dict[str, Job], tmp_path: Path)
     link, kept = tmp_path / job.target_name, tmp_path / "elsewhere"
     arguments = job.place(tmp_path)
     kept.mkdir()
-    (kept / "real.png").write_bytes(OLD)
+    (kept / "real.png").write_bytes(OLD[job.command])
     (kept / "real.png").chmod(0o640)
     (kept / "link.png").symlink_to("real.png")
     link.symlink_to("elsewhere/link.png")
 
     refused(run(*arguments), r".*/back\.png exists already; --force replaces it")
-    assert contents(kept)["real.png"] == OLD
+    assert contents(kept)["real.png"] == OLD[job.command]
 
     assert run(*arguments, "--force").returncode == 0
     assert os.readlink(link) == "elsewhere/link.png"

@@ -35,6 +35,9 @@ RGB = (V1 / "rgb.vaec").read_bytes()
 HEAVY = {"numpy", "PIL", "onnxruntime", "constriction", "torch", "rich"}
 
 
+CUT = "the file ends inside chunk 1; damaged (left,top,width,height): 0,0,640,480"
+
+
 def flipped(data: bytes, place: int) -> bytes:
     return data[:place] + bytes((data[place] ^ 0x10,)) + data[place + 1 :]
 
@@ -170,6 +173,7 @@ def test_json_is_an_object_for_each_file(folder: Path):
             "error": None,
             "message": None,
             "exit_code": 0,
+            "damaged": [],
         },
         {
             "file": str(cut),
@@ -177,6 +181,7 @@ def test_json_is_an_object_for_each_file(folder: Path):
             "error": "TruncatedError",
             "message": "the file ends inside chunk 1",
             "exit_code": 3,
+            "damaged": [[0, 0, 640, 480]],
         },
     ]
 
@@ -187,14 +192,14 @@ def test_quiet_names_the_bad_ones_alone(folder: Path):
     (folder / "b.vaec").write_bytes(FILE[:-1])
     done = run("verify", folder, "--quiet")
     assert (done.returncode, done.stderr) == (3, b"")
-    assert lines(done) == [f"{folder}/b.vaec: the file ends inside chunk 1"]
+    assert lines(done) == [f"{folder}/b.vaec: {CUT}"]
 
 
 def test_a_pipe():
     done = run("verify", "-", data=FILE)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"-: ok\n", b"1 file, 0 bad\n")
     done = run("verify", "-", data=FILE[:-1])
-    assert (done.returncode, lines(done)) == (3, ["-: the file ends inside chunk 1"])
+    assert (done.returncode, lines(done)) == (3, [f"-: {CUT}"])
 
 
 def test_misuse(folder: Path):

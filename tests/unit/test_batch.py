@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import time
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from typing import Any
 import pytest
 
 from vaecodec import batch
-from vaecodec.batch import Listing, list_folder, output_names, put_file, run, split_done
+from vaecodec.batch import Listing, list_files, list_folder, output_names, put_file, run, split_done
 from vaecodec.bundle import Bundle
+from vaecodec.cli.paths import choose_target
 from vaecodec.codec import Codec
 from vaecodec.container import pack, unpack
 from vaecodec.errors import (
@@ -116,7 +116,8 @@ def test_the_tree_is_mirrored(tmp_path: Path):
     (tmp_path / "in" / "README").write_bytes(b"")
     found = listed(tmp_path / "in", tmp_path / "out")
     assert targets(found, tmp_path / "out") == {"a.txt": "a.out", "b.txt": "deep/er/b.out"}
-    assert found.ignored == {".jpg": 1, "": 1}
+    assert found.ignored == [str(tmp_path / "in" / name) for name in ("README", "picture.jpg")]
+    assert found.ignored_suffixes == {".jpg": 1, "": 1}
     flat = listed(tmp_path / "in", tmp_path / "out", recursive=False)
     assert targets(flat, tmp_path / "out") == {"a.txt": "a.out"}
 
@@ -131,18 +132,34 @@ def test_inputs_that_would_share_an_output_keep_their_whole_names(tmp_path: Path
     assert sorted(outputs) == wanted
 
 
+def test_a_dot_in_a_name_begins_no_suffix_unless_it_is_one_of_ours(tmp_path: Path):
+    names = ("photo v1.2", "photo v1.3", "IMG.0001.jpg", "old.backup", ".png", "a.vaec")
+    for name in names:
+        (tmp_path / name).touch()
+    tasks = list_files([str(tmp_path / name) for name in names], None, Compress()).tasks
+    assert [Path(task.target).name for task in tasks] == [
+        *("photo v1.2.vaec", "photo v1.3.vaec", "IMG.0001.vaec", "old.backup.vaec", ".png.vaec"),
+        "a.vaec",
+    ]
+    assert choose_target("in/photo v1.2", None, ".vaec") == os.path.join("in", "photo v1.2.vaec")
+    assert choose_target("photo v1.2.vaec", None, ".png") == "photo v1.2.png"
+    assert choose_target("photo v1.2", str(tmp_path), ".png") == str(tmp_path / "photo v1.2.png")
+    assert choose_target("photo v1.2", None, ".denoised.png") == "photo v1.2.denoised.png"
+    assert choose_target("photo.JPG", None, ".vaec") == "photo.vaec"
+
+
 def test_names_that_are_one_to_some_file_systems_share_an_output():
     names = ("IMG_1.jpg", "img_1.png", "\u00e9.jpg", "e\u0301.png", "B.JPG.png", "b.jpg", "c.png")
-    outputs = dict(output_names(names, Compress(), Counter()))
+    outputs = dict(output_names(names, Compress(), []))
     assert outputs.pop("c.png") == "c.vaec"
     assert outputs.pop("b.jpg") == "b.vaec"
     assert outputs == {name: f"{name}.vaec" for name in outputs}
 
 
 def test_what_macos_puts_beside_images_is_ignored():
-    ignored = Counter[str]()
+    ignored: list[str] = []
     assert dict(output_names(("._a.jpg", "a.jpg"), Compress(), ignored)) == {"a.jpg": "a.vaec"}
-    assert ignored == {".jpg": 1}
+    assert ignored == ["._a.jpg"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes")

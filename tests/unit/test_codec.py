@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
+import pickle
 import shutil
 import struct
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -226,11 +229,32 @@ def test_limits_hold_in_both_directions(tiny_bundle: Path, codec: Codec):
 
 
 def test_devices_that_are_not_there_are_not_replaced_in_silence(tiny_bundle: Path):
-    with pytest.raises(RuntimeUnavailableError, match="known: cpu, cuda"):
+    with pytest.raises(ValueError, match="known: cpu, cuda"):
         Codec(tiny_bundle, device="tpu")
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         with pytest.raises(RuntimeUnavailableError, match="pip"):
             Codec(tiny_bundle, device="cuda")
+
+
+@pytest.mark.parametrize("threads", [-3, 0])
+def test_threads_are_one_or_more(tiny_bundle: Path, threads: int):
+    with pytest.raises(ValueError, match=f"not {threads}"):
+        Codec(tiny_bundle, threads=threads)
+
+
+def test_a_codec_goes_to_another_process(codec: Codec, tiny_bundle: Path):
+    limits = Limits(max_pixels=2_000)
+    sent = Codec(tiny_bundle, threads=1, limits=limits)
+    image = photograph(30, 30)
+    assert sent.encode(image) == codec.encode(image)  # with its networks loaded
+    copy = pickle.loads(pickle.dumps(sent))  # noqa: S301  # our own
+    assert (copy.limits, copy._threads, copy._device) == (limits, 1, "cpu")
+    assert copy.bundle.model_id == sent.bundle.model_id
+    assert copy.encode(image) == sent.encode(image)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(sent.encode, np.asarray(image)).result() == sent.encode(
+            np.asarray(image)
+        )
 
 
 def test_too_little_memory_is_said_so(codec: Codec, monkeypatch: pytest.MonkeyPatch):

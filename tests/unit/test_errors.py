@@ -25,6 +25,7 @@ EXIT_CODES = {
     errors.InsufficientMemoryError: 5,
     errors.OutputError: 6,
     errors.OutputExistsError: 6,
+    errors.UnfitFormatError: 6,
 }
 
 

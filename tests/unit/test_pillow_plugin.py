@@ -443,6 +443,36 @@ def test_a_wrong_quality_leaves_no_file(tmp_path: Path, quality: object):
     assert not path.exists()
 
 
+@pytest.mark.parametrize("name", ["a.vaec", b"a.vaec"])
+def test_what_cannot_be_written_costs_no_old_file(
+    name: str | bytes, tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "a.vaec"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="quality 500"):
+        photograph().save(name, quality=500)
+    with pytest.raises(ModelNotFoundError):
+        photograph().save(path, "vaec", bundle="no-such")
+    with pytest.raises(ImageError, match="floating-point"):
+        Image.new("F", (4, 4)).save(path)
+    assert path.read_bytes() == data
+    with pytest.raises(OSError, match="there is no folder"):
+        photograph().save(tmp_path / "no" / "a.vaec")
+    assert [one.name for one in tmp_path.iterdir()] == ["a.vaec"]
+
+
+def test_saving_other_formats_is_left_to_pillow(tmp_path: Path):
+    save = Image.Image.save
+    vaecodec.register_vaec_opener()
+    assert Image.Image.save is save
+    photograph().save(tmp_path / "a.vaec", "PNG")
+    with Image.open(tmp_path / "a.vaec") as image:
+        assert image.format == "PNG"
+    with pytest.raises(ValueError, match="unknown file extension"):
+        photograph().save(tmp_path / "a.unheard")
+
+
 def test_a_bundle_is_chosen_by_folder_or_name(tmp_path: Path, data: bytes):
     image = photograph()
     assert saved(image, bundle="base") == data

@@ -21,6 +21,7 @@ from vaecodec.cli.options import (
     BundleName,
     Force,
     Json,
+    KeepTimes,
     MaxMemory,
     MaxPixels,
     Output,
@@ -34,7 +35,14 @@ from vaecodec.cli.options import (
     parse_size,
     stripped,
 )
-from vaecodec.cli.paths import check_target, choose_target, part_paths, write
+from vaecodec.cli.paths import (
+    check_target,
+    choose_target,
+    guard_original,
+    part_paths,
+    single_origin,
+    write,
+)
 from vaecodec.cli.progress import file_facts, working
 from vaecodec.cli.source import read_source
 from vaecodec.jobs import SUFFIX, Compress, Outcome, is_image
@@ -113,6 +121,7 @@ def compress(
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
     force: Force = False,
+    keep_times: KeepTimes = None,
     bundle: BundleName = "base",
     device: Device = "cpu",
     quiet: Quiet = False,
@@ -148,13 +157,16 @@ def compress(
             verbosity=verbose,
             engine=engine,
             ray_address=ray_address,
+            keep_times=keep_times is not False,
         )
         return
     (source,) = sources
-    target = choose_target(source, target, SUFFIX)
+    named, target = target, choose_target(source, target, SUFFIX)
     check_json(target, as_json=as_json)
     check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
+    guard_original("compress", source, named, is_option=output is not None)
     check_target(target, force=force, source=source)
+    origin = single_origin(source, target, keep_times)
     if is_image(PurePath(target).suffix.lower()):
         reason = f"{target} is named like an image: name a {SUFFIX} file"
         raise typer.BadParameter(reason, param_hint="OUT")
@@ -189,7 +201,7 @@ def compress(
     if psnr and psnr_db is None:
         psnr_db = fidelity_db(image, codec.decode_raster(reached.data))
     with trace.stage("write"):
-        write(target, reached.data, force=force)
+        write(target, reached.data, origin, force=force)
 
     header = read_header(reached.data)
     output_bytes = len(reached.data)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,7 @@ from vaecodec.cli.options import (
     Force,
     Format,
     Json,
+    KeepTimes,
     MaxMemory,
     MaxPixels,
     Output,
@@ -34,8 +36,17 @@ from vaecodec.cli.options import (
     examples,
     stripped,
 )
-from vaecodec.cli.paths import STREAM, check_target, choose_target, part_paths, write
+from vaecodec.cli.paths import (
+    STREAM,
+    check_target,
+    choose_target,
+    guard_original,
+    part_paths,
+    single_origin,
+    write,
+)
 from vaecodec.cli.progress import file_facts, working
+from vaecodec.errors import ExitCode
 from vaecodec.jobs import SUFFIX, Decompress, Outcome
 
 if TYPE_CHECKING:
@@ -49,6 +60,7 @@ EXAMPLES = examples(
     "vaecodec decompress photo.vaec copy.jpg --quiet",
     "vaecodec decompress photo.vaec part.png --region 40,30,64,48",
     "vaecodec decompress photo.vaec small.png --scale 8 --strip exif,xmp",
+    "vaecodec decompress damaged.vaec rest.png --salvage",
     "vaecodec decompress - - < photo.vaec > photo.png",
 )
 
@@ -72,6 +84,13 @@ def decompress(
         int,
         typer.Option("--scale", metavar="1|8", help="8 gives a small preview, an eighth the size."),
     ] = 1,
+    salvage: Annotated[
+        bool,
+        typer.Option(
+            "--salvage",
+            help="Of a damaged file write what is whole, grey for the rest; the exit code stays 3.",
+        ),
+    ] = False,
     suffix: Format = "png",
     strip: Strip = "",
     recursive: Recursive = False,
@@ -81,6 +100,7 @@ def decompress(
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
     force: Force = False,
+    keep_times: KeepTimes = None,
     bundle: Annotated[
         str | None,
         typer.Option(
@@ -105,8 +125,8 @@ def decompress(
     limits = chosen_limits(max_pixels, max_memory)
     sources, target = part_paths(paths, output, SUFFIX.__eq__)
     if is_many(sources):
-        if original or region or scale > 1:
-            what = "--original, --region and --scale"
+        if original or region or scale > 1 or salvage:
+            what = "--original, --region, --scale and --salvage"
             raise typer.BadParameter("they are for single files", param_hint=what)
         from vaecodec.image import check_suffix
 
@@ -123,15 +143,18 @@ def decompress(
             verbosity=verbose,
             engine=engine,
             ray_address=ray_address,
+            keep_times=keep_times is not False,
         )
         return
     (source,) = sources
-    target = choose_target(source, target, suffix)
+    named, target = target, choose_target(source, target, suffix)
     check_json(target, as_json=as_json)
     check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
     box = _parse_region(region)
-    _check_scale(scale, box, original)
+    _check_scale(scale, box, original, salvage=salvage)
+    guard_original("decompress", source, named, is_option=output is not None)
     check_target(target, force=force, source=source)
+    origin = single_origin(source, target, keep_times)
 
     from vaecodec.container import read_header
     from vaecodec.fileio import read_bytes
@@ -149,6 +172,7 @@ def decompress(
     from vaecodec.bundle import find_bundle, find_by_id
     from vaecodec.codec import Codec
     from vaecodec.metrics import fidelity_db
+    from vaecodec.salvage import rectangle
     from vaecodec.trace import Trace
 
     trace = Trace()
@@ -161,24 +185,34 @@ def decompress(
         if scale > 1:
             image = codec.preview(data, strip=left_out, trace=trace)
         else:
-            image = codec.decode_raster(data, region=box, strip=left_out, trace=trace)
+            image = codec.decode_raster(
+                data, region=box, strip=left_out, salvage=salvage, trace=trace
+            )
     seconds = time.perf_counter() - start
     fidelity = None if reference is None else fidelity_db(reference, image)
     with trace.stage("write"):
         written = write_image(image, suffix)
-        write(target, written, force=force)
+        write(target, written, origin, force=force)
     notices = writing_notices(image, suffix)
     tell_notices(target, notices, quiet=quiet)
+    tell_notices(source, image.notices, quiet=False)  # which say what a damaged file has lost
+    notices = image.notices + notices
 
     if as_json:
         size = (image.width, image.height)
         done = Outcome(source, target, "done", len(data), len(written), *size, seconds, notices)
-        measured = {} if reference is None else {"psnr_db": fidelity}
+        measured: dict[str, object] = {} if reference is None else {"psnr_db": fidelity}
+        if salvage:
+            measured["lost"] = [rectangle(box) for box in image.lost]
+            if image.notices:
+                done = replace(done, exit_code=ExitCode.INPUT)
         put_json(file_facts(done, mode=header.mode.name, **measured))
     elif not quiet:
         line = f"{source} -> {target}: {image.width}x{image.height} {header.mode.name}"
         note(line + ("" if fidelity is None else f", {fidelity:.2f} dB") + f", {seconds:.2f} s")
     tell_times(trace, verbose)
+    if image.notices:
+        raise typer.Exit(ExitCode.INPUT)
 
 
 def _parse_region(text: str | None) -> Box | None:
@@ -195,12 +229,12 @@ def _parse_region(text: str | None) -> Box | None:
     return Box(top, left, top + height, left + width)
 
 
-def _check_scale(scale: int, box: Box | None, original: str | None) -> None:
+def _check_scale(scale: int, box: Box | None, original: str | None, *, salvage: bool) -> None:
     if scale not in (1, 8):
         raise typer.BadParameter(f"{scale} is neither 1 nor 8", param_hint="--scale")
-    if scale > 1 and (box or original):
+    if scale > 1 and (box or original or salvage):
         raise typer.BadParameter(
-            "a preview is of the whole image, and has no original", param_hint="--scale"
+            "a preview is of the whole image, undamaged, and has no original", param_hint="--scale"
         )
 
 

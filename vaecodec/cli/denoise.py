@@ -23,6 +23,7 @@ from vaecodec.cli.options import (
     Force,
     Format,
     Json,
+    KeepTimes,
     MaxMemory,
     MaxPixels,
     Output,
@@ -34,7 +35,15 @@ from vaecodec.cli.options import (
     examples,
     stripped,
 )
-from vaecodec.cli.paths import STREAM, check_target, choose_target, part_paths, write
+from vaecodec.cli.paths import (
+    STREAM,
+    check_target,
+    choose_target,
+    guard_original,
+    part_paths,
+    single_origin,
+    write,
+)
 from vaecodec.cli.progress import file_facts, working
 from vaecodec.cli.source import read_source
 from vaecodec.jobs import Denoise, Outcome
@@ -81,6 +90,7 @@ def denoise(
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
     force: Force = False,
+    keep_times: KeepTimes = None,
     bundle: BundleName = "base",
     device: Device = "cpu",
     quiet: Quiet = False,
@@ -115,13 +125,16 @@ def denoise(
             verbosity=verbose,
             engine=engine,
             ray_address=ray_address,
+            keep_times=keep_times is not False,
         )
         return
     (source,) = sources
-    target = choose_target(source, target, f".denoised{suffix}")
+    named, target = target, choose_target(source, target, f".denoised{suffix}")
     check_json(target, as_json=as_json)
     check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
+    guard_original("denoise", source, named, is_option=output is not None)
     check_target(target, force=force, source=source)
+    origin = single_origin(source, target, keep_times)
 
     from vaecodec.image import check_suffix, write_image, writing_notices
 
@@ -146,7 +159,7 @@ def denoise(
         seconds = time.perf_counter() - start
         written = write_image(clean, suffix)
     with trace.stage("write"):
-        write(target, written, force=force)
+        write(target, written, origin, force=force)
     lost = writing_notices(clean, suffix)
     tell_notices(target, lost, quiet=quiet)
 

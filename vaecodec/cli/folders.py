@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +14,7 @@ from vaecodec.cli.console import note, put_json
 from vaecodec.cli.paths import STREAM
 from vaecodec.cli.progress import Display, Plain, Totals, facts, file_facts, shown, summary, tell
 from vaecodec.errors import OutputError
-from vaecodec.fileio import check_input
+from vaecodec.fileio import check_input, check_web
 
 if TYPE_CHECKING:
     from vaecodec.jobs import Job, Outcome, Task
@@ -111,6 +112,7 @@ def process_many(
     verbosity: int,
     engine: str = "processes",
     ray_address: str | None = None,
+    keep_times: bool = True,
 ) -> None:
     """Do a job to several files, or to all of a folder.
 
@@ -127,6 +129,7 @@ def process_many(
         verbosity: above 0, every file is shown, and not only those that failed.
         engine: "processes" of this machine, or "ray", which also takes addresses such as `s3://`.
         ray_address: of the cluster, as HOST:PORT; None finds or starts one.
+        keep_times: whether outputs get the modification times of their inputs.
 
     Raises:
         Exit: files failed; with the exit code of the first of them.
@@ -142,6 +145,7 @@ def process_many(
         (source,) = sources
         listing = stores.list_folder(source, target or source, job, recursive=recursive)
     to_do, done = stores.split_done(listing.tasks, force=force)
+    to_do = [replace(task, keep_times=keep_times) for task in to_do]
     running = _start(job, to_do, jobs, engine, ray_address, force=force, quiet=quiet)
     totals = Totals()
 
@@ -179,6 +183,7 @@ def _check_target(
             raise typer.BadParameter("it goes with --engine ray", param_hint="--ray-address")
         for address in (*sources, target):
             if address is not None and is_remote(address):
+                check_web(address)
                 reason = f"{address} must be a folder, and goes with --engine ray"
                 raise typer.BadParameter(reason, param_hint="--engine")
     if target is not None and os.path.lexists(target) and not os.path.isdir(target):

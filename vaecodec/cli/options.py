@@ -57,6 +57,15 @@ Format = Annotated[
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
+KeepTimes = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-times/--no-keep-times",
+        show_default=False,
+        help="Outputs get the modification times of their inputs; by default those of folders, and "
+        "of several files.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No summary and no progress.")]
 Json = Annotated[bool, typer.Option("--json", help="The summary as JSON on standard output.")]
 Strip = Annotated[

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import typer
 
+from vaecodec.container import MAGIC
 from vaecodec.errors import InputError, OutputError
 from vaecodec.fileio import check_output, write_atomic, write_stdout
+from vaecodec.jobs import SUFFIX, stem_of
+from vaecodec.origin import Origin, origin_of
 
 STREAM = "-"
 
@@ -45,13 +48,60 @@ def part_paths(
     return inputs, named
 
 
+def guard_original(job: str, source: str, named: str | None, *, is_option: bool) -> None:
+    """Refuse to replace what a shell's `*` may have put in the place of the output: an original.
+
+    `--force` allows replacing an earlier output, which a file of another kind cannot be.
+
+    Args:
+        job: The command: "compress", "decompress" or "denoise".
+        source: The only input.
+        named: The output, if one was named.
+        is_option: Whether `-o` named it, which no `*` does by mistake.
+
+    Raises:
+        OutputError: If the output exists and may be an original.
+    """
+    is_file = named not in (None, STREAM) and os.path.isfile(named)
+    if named is None or not is_file or (source != STREAM and _is_same(source, named)):
+        return
+    start, is_vaec = _beginning(named), named.lower().endswith(SUFFIX)
+    problem, remedy = "", "name another output"
+    if job == "compress":
+        if start not in (b"", MAGIC) or not (is_vaec or is_option):
+            problem = f"is not a {SUFFIX} file, and {job} replaces no other"
+    elif start == MAGIC or is_vaec:
+        problem = f"is a {SUFFIX} file, and {job} never replaces one"
+    elif job == "denoise" and not is_option and source != STREAM:
+        problem = "may be a second input"
+        remedy = f"-o {named} --force to replace it"
+    if problem:
+        reason = f"{named} exists and {problem}: write -o FOLDER for several inputs, or {remedy}"
+        raise OutputError(reason)
+
+
+def _beginning(path: str) -> bytes:
+    """Return as many bytes as the magic of `.vaec` files has.
+
+    Raises:
+        OutputError: If the file cannot be read, so that nobody knows what would be lost.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(MAGIC))
+    except OSError as error:
+        reason = f"{path} exists and cannot be read: name another output"
+        raise OutputError(reason) from error
+
+
 def choose_target(source: str, named: str | None, suffix: str) -> str:
     """Return where to write one file.
 
     Args:
         source: The input, no folder; `-` for standard input.
         named: The output that was named: a file, or a folder that exists; None if none was.
-        suffix: Put in place of the input's where no file was named; a pipe continues as a pipe.
+        suffix: Put in place of the input's, if that is one of an image or a `.vaec` file, where no
+            file was named; a pipe continues as a pipe.
 
     Raises:
         InputError: If there is no name to derive one from.
@@ -59,12 +109,12 @@ def choose_target(source: str, named: str | None, suffix: str) -> str:
     derives = source not in (STREAM, "")
     if named is not None:
         inside = derives and os.path.isdir(named)
-        return os.path.join(named, Path(source).with_suffix(suffix).name) if inside else named
+        return os.path.join(named, stem_of(source) + suffix) if inside else named
     if source == STREAM:
         return STREAM
     if not source:
         raise InputError("the name of the input is empty")
-    return str(Path(source).with_suffix(suffix))
+    return str(Path(source).with_name(stem_of(source) + suffix))
 
 
 def check_target(target: str, *, force: bool, source: str = STREAM) -> None:
@@ -88,8 +138,19 @@ def check_target(target: str, *, force: bool, source: str = STREAM) -> None:
     check_output(target, force=force)
 
 
-def write(target: str, data: bytes | memoryview, *, force: bool) -> None:
-    """Write to a file or standard output.
+def single_origin(source: str, target: str, keep_times: bool | None) -> Origin:
+    """Return what the output of a single file takes from its input.
+
+    Raises:
+        BadParameter: If the time of a pipe was to be kept, or by one.
+    """
+    if keep_times and STREAM in (source, target):
+        raise typer.BadParameter("a pipe has no time of its own", param_hint="--keep-times")
+    return origin_of(source, keep_times=bool(keep_times))
+
+
+def write(target: str, data: bytes | memoryview, origin: Origin, *, force: bool) -> None:
+    """Write to a file, with permissions and times, or to standard output.
 
     Raises:
         OutputError: If it cannot be written.
@@ -97,7 +158,7 @@ def write(target: str, data: bytes | memoryview, *, force: bool) -> None:
     if target == STREAM:
         write_stdout(data)
     else:
-        write_atomic(target, data, force=force)
+        write_atomic(target, data, force=force, origin=origin)
 
 
 def _is_same(source: str, target: str) -> bool:

@@ -219,7 +219,8 @@ def facts(totals: Totals, listing: Listing) -> dict[str, object]:
         "done": totals.done,
         "skipped": totals.skipped,
         "failed": totals.failed,
-        "ignored": listing.ignored.total(),
+        "ignored": len(listing.ignored),
+        "ignored_files": listing.ignored,
         "input_bytes": totals.input_bytes,
         "output_bytes": totals.output_bytes,
         "bpp": 8 * totals.output_bytes / totals.pixels if totals.pixels else None,
@@ -242,11 +243,12 @@ def summary(totals: Totals, listing: Listing, *, recursive: bool) -> Iterator[st
         yield f"  failed   {totals.failed:6,}  named above"
     if listing.ignored:
         kinds = [
-            f"{suffix or 'no suffix'} {count:,}" for suffix, count in listing.ignored.most_common()
+            f"{suffix or 'no suffix'} {count:,}"
+            for suffix, count in listing.ignored_suffixes.most_common()
         ]
         more = ["..."] if len(kinds) > _KINDS else []
         named = ", ".join(kinds[:_KINDS] + more)
-        yield f"  ignored  {listing.ignored.total():6,}  by their names: {named}"
+        yield f"  ignored  {len(listing.ignored):6,}  by their names: {named}"
     if not listing.tasks:
         yield f"  nothing to do{deeper(recursive=recursive)}"
     if totals.done:

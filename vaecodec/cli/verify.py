@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,13 @@ from vaecodec.cli.folders import Recursive
 from vaecodec.cli.options import MaxPixels, chosen_limits, complete_bundle, examples
 from vaecodec.cli.paths import STREAM
 from vaecodec.cli.progress import deeper
-from vaecodec.errors import InputError, InsufficientMemoryError, VaecodecError
+from vaecodec.errors import (
+    FormatError,
+    InputError,
+    InsufficientMemoryError,
+    LimitError,
+    VaecodecError,
+)
 from vaecodec.fileio import APPLE_DOUBLE, walk
 from vaecodec.jobs import SUFFIX
 
@@ -20,6 +27,12 @@ if TYPE_CHECKING:
     from vaecodec.container import Container
     from vaecodec.latents import LatentCoder
     from vaecodec.limits import Limits
+    from vaecodec.salvage import Losses
+
+Rectangle = tuple[int, int, int, int]
+"""Left, top, width and height, in pixels."""
+_NAMED = 12
+"""Damaged rectangles of a file that are named in a line; JSON has all."""
 
 EXAMPLES = examples(
     "vaecodec verify photo.vaec",
@@ -59,8 +72,9 @@ def verify(
     """Check that .vaec files are whole and undamaged.
 
     Structure and every checksum are held to the rules of the format. A line for each file says ok,
-    or what is wrong; the others are checked all the same. The exit code is 0 if all are good, or
-    that of the first that is not: 3 for a bad file, 4 where --deep lacks its model, 5 over a limit.
+    or what is wrong, and which rectangles of the image are damaged by it; the others are checked
+    all the same. The exit code is 0 if all are good, or that of the first that is not: 3 for a bad
+    file, 4 where --deep lacks its model, 5 over a limit.
 
     This loads no network. With --deep every symbol is read, too: latents are held to checksums of
     their own, and alpha is inflated. No picture is made even then.
@@ -74,13 +88,13 @@ def verify(
 
     count, bad, code = 0, 0, 0
     for name, unreadable in _find(files, recursive=recursive):
-        problem = unreadable or _check(name, limits, reader)
+        problem, lost = (unreadable, ()) if unreadable else _check(name, limits, reader)
         count += 1
         if problem is not None:
             bad += 1
             code = code or problem.exit_code
         if problem is not None or not quiet:
-            _report(name, problem, as_json=as_json)
+            _report(name, problem, lost, as_json=as_json)
     if not quiet and not as_json:
         note(f"{count:,} file{'' if count == 1 else 's'}, {bad:,} bad")
     if code:
@@ -111,23 +125,46 @@ def _walk(top: str, *, recursive: bool) -> Iterator[tuple[str, VaecodecError | N
         yield top, InputError(f"there are no {SUFFIX} files in it{deeper(recursive=recursive)}")
 
 
-def _check(name: str, limits: Limits, reader: _SymbolReader | None) -> VaecodecError | None:
-    """Return what is wrong with a file, if anything is."""
+def _check(
+    name: str, limits: Limits, reader: _SymbolReader | None
+) -> tuple[VaecodecError | None, Sequence[Rectangle]]:
+    """Return what is wrong with a file, if anything is, and what of the image it damages."""
     from vaecodec.container import unpack
     from vaecodec.fileio import read_bytes
 
+    data = b""
     try:
-        container = unpack(read_bytes(name, limits), limits)
+        data = read_bytes(name, limits)
+        container = unpack(data, limits)
         if reader is not None:
             reader.read(container)
+    except (FormatError, LimitError) as error:
+        return error, _damaged(data, limits, reader)
     except VaecodecError as error:
-        return error
+        return error, ()
     except MemoryError:
-        return InsufficientMemoryError("this machine has not enough memory to check it")
-    return None
+        return InsufficientMemoryError("this machine has not enough memory to check it"), ()
+    return None, ()
 
 
-def _report(name: str, problem: VaecodecError | None, *, as_json: bool) -> None:
+def _damaged(data: bytes, limits: Limits, reader: _SymbolReader | None) -> Sequence[Rectangle]:
+    """Return the rectangles that `decompress --salvage` would lack; none where it reads nothing."""
+    from vaecodec.container import read_header
+    from vaecodec.salvage import Losses, rectangle, unpack_damaged
+
+    losses = Losses()
+    try:
+        container = unpack_damaged(data, limits, losses)
+        if reader is not None:
+            reader.read(container, losses)
+        return [rectangle(box) for box in losses.boxes(read_header(data))]
+    except (VaecodecError, MemoryError):
+        return ()
+
+
+def _report(
+    name: str, problem: VaecodecError | None, lost: Sequence[Rectangle], *, as_json: bool
+) -> None:
     message = "ok" if problem is None else str(problem).removeprefix(f"cannot read {name}: ")
     if as_json:
         put_json(
@@ -137,10 +174,26 @@ def _report(name: str, problem: VaecodecError | None, *, as_json: bool) -> None:
                 "error": None if problem is None else type(problem).__name__,
                 "message": None if problem is None else message,
                 "exit_code": 0 if problem is None else problem.exit_code,
+                "damaged": lost,
             }
         )
     else:
+        if lost:
+            boxes = " ".join(",".join(map(str, one)) for one in lost[:_NAMED])
+            more = f" and {len(lost) - _NAMED:,} more" if len(lost) > _NAMED else ""
+            message += f"; damaged (left,top,width,height): {boxes}{more}"
         put_text(one_line(f"{name}: {message}"))
+
+
+@contextmanager
+def _noting(damaged: set[int] | None, number: int) -> Generator[None]:
+    """Note damage as that of a segment, if it is to be noted."""
+    try:
+        yield
+    except FormatError:
+        if damaged is None:
+            raise
+        damaged.add(number)
 
 
 class _SymbolReader:
@@ -160,8 +213,10 @@ class _SymbolReader:
         self._given = None if name is None else find_bundle(name)
         self._coders: dict[bytes, LatentCoder] = {}
 
-    def read(self, container: Container) -> None:
+    def read(self, container: Container, losses: Losses | None = None) -> None:
         """Read the alpha of every segment, and then, as decoding does, the latents.
+
+        With `losses`, damage is noted there and ends nothing.
 
         Raises:
             FormatError: They are damaged, or not those of such an image.
@@ -183,9 +238,11 @@ class _SymbolReader:
         with memory_errors():
             for number, segment in segments(grid, grid) if header.mode.has_alpha else ():
                 shape = segment.scaled(PATCH).within(image).shape
-                unpack_plane(container.alpha[number], shape, header.bit_depth)
+                with _noting(losses and losses.alpha, number):
+                    unpack_plane(container.alpha[number], shape, header.bit_depth)
             for number, segment in segments(grid, grid):
-                coder.read(container.latents[number], segment.shape, header.level, Trace())
+                with _noting(losses and losses.colours, number):
+                    coder.read(container.latents[number], segment.shape, header.level, Trace())
 
     def _coder(self, wanted: bytes) -> LatentCoder:
         from vaecodec.latents import LatentCoder
