@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from vaecodec.container import MAGIC
 from vaecodec.decoders import limit_error, make_room
@@ -16,7 +16,7 @@ from vaecodec.deep import read_deep, write_deep
 from vaecodec.errors import ImageError, VaecodecError
 from vaecodec.jpeg_parts import with_parts
 from vaecodec.limits import DEFAULT_LIMITS, Limits
-from vaecodec.metadata import Metadata, image_orientation, save_options
+from vaecodec.metadata import image_orientation, kinds_in, save_options
 from vaecodec.opening import open_file
 from vaecodec.placing import placed
 from vaecodec.probing import is_misread, stored_bits
@@ -53,7 +53,6 @@ _DEEP_GREY_FORMATS = frozenset({"JPEG2000", "PNG", "PPM", "TIFF"})
 _OPAQUE_FORMATS = frozenset({"BMP", "JPEG", "PPM"})
 # What their libraries refuse, libjpeg with a line of its own.
 _SIDES = {"JPEG": 65_500, "WEBP": 16_383}
-_TEXT_BYTES = 2**25
 _PILLOW_LOCK = threading.Lock()
 
 
@@ -161,8 +160,8 @@ def write_image(raster: Raster, suffix: str) -> bytes | memoryview:
         options = save_options(metadata, name)
         image.save(buffer, format=name, **(_SAVE_OPTIONS.get(name, {}) | options))
     except Exception as error:  # each of Pillow's writers refuses in its own way
-        some = metadata != Metadata()
-        hint = " (metadata that does not fit can be left out: --strip all)" if some else ""
+        kinds = ",".join(kinds_in(metadata))
+        hint = f" (metadata that does not fit can be left out: --strip {kinds})" if kinds else ""
         reason = str(error) or type(error).__name__
         raise ImageError(f"the image cannot be written as {suffix}: {reason}{hint}") from error
     if name == "JPEG" and (metadata.iptc or metadata.xmp):
@@ -189,17 +188,17 @@ def _read_deep(image: Image.Image, data: bytes) -> Raster:
 
 @contextmanager
 def pillow_without_limits() -> Generator[None]:
-    """Keep Pillow's warnings in, and its own limit on pixels, which is under ours, away.
+    """Keep Pillow's own limit on pixels away, and its warnings in.
 
-    Both are settings of the whole process, so one thread at a time may hold them.
+    Both are settings of the whole process, so this is for a process of our own, and one thread at a
+    time: for the benchmark, which has Pillow open what it has just written. Reading and writing
+    images needs neither.
     """
     with _PILLOW_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pixels, text = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+        pixels = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
-        # Of a PNG's metadata, which may be a colour profile of several megabytes.
-        PngImagePlugin.MAX_TEXT_CHUNK = _TEXT_BYTES
         try:
             yield
         finally:
-            Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = pixels, text
+            Image.MAX_IMAGE_PIXELS = pixels

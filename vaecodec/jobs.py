@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from vaecodec.errors import ExitCode, OutputExistsError, described, is_debugged
+from vaecodec.hushed import libraries_hushed
 from vaecodec.limits import DEFAULT_LIMITS, Limits
 from vaecodec.rate import DEFAULT_QUALITY
 
@@ -288,7 +289,8 @@ def carry_out(
     began = time.perf_counter()
     try:
         data = read(task.source)
-        made = work(data)
+        with libraries_hushed():
+            made = work(data)
         write(task.target, made.data)
     except OutputExistsError:  # another process was faster
         return Outcome(task.source, task.target, "skipped", task.input_bytes)

@@ -60,7 +60,7 @@ class JpegParts:
 def read_parts(data: bytes) -> JpegParts:
     """Return what the segments of a JPEG say, as far as they can be followed."""
     parts = JpegParts()
-    pieces: dict[bytes, dict[int, bytes]] = {}
+    pieces: dict[tuple[bytes, int], dict[int, bytes]] = {}
     for marker, start, end in segments_of(data):
         if marker == _EOI:
             parts.is_ended = True
@@ -74,9 +74,9 @@ def read_parts(data: bytes) -> JpegParts:
         elif marker == _APP1 and payload.startswith(_EXTENDED):
             head = payload[len(_EXTENDED) :][: _EXTENDED_HEAD.size]
             if len(head) == _EXTENDED_HEAD.size:
-                name, _, offset = _EXTENDED_HEAD.unpack(head)
+                name, length, offset = _EXTENDED_HEAD.unpack(head)
                 rest = payload[len(_EXTENDED) + _EXTENDED_HEAD.size :]
-                pieces.setdefault(name, {}).setdefault(offset, rest)
+                pieces.setdefault((name, length), {}).setdefault(offset, rest)
         elif marker == _APP2 and payload.startswith(_ISO_GAIN_MAP):
             parts.has_gain_map = True
         elif marker in _SOF and marker not in (_DHT, _JPG, _DAC) and len(payload) >= 6:
@@ -108,6 +108,8 @@ def whole_xmp(xmp: bytes, parts: JpegParts) -> tuple[bytes, str]:
     if not has_extension(xmp) and not parts.extensions:
         return xmp, ""
     for name, extension in parts.extensions.items():
+        if xmp == standing_for(name):  # as `with_parts` writes it
+            return extension, ""
         if name in xmp and (joined := merged(xmp, extension)) is not None:
             return joined, ""
     return xmp, "the extended part of its XMP is not kept"
@@ -177,15 +179,15 @@ def iptc_of(resources: bytes) -> bytes:
     return resources if position == 0 else b""
 
 
-def _finished(parts: JpegParts, pieces: dict[bytes, dict[int, bytes]]) -> JpegParts:
+def _finished(parts: JpegParts, pieces: dict[tuple[bytes, int], dict[int, bytes]]) -> JpegParts:
     """Join the pieces of extended XMP."""
-    for name, found in pieces.items():
+    for (name, length), found in pieces.items():
         joined = bytearray()
         for offset in sorted(found):
             if offset != len(joined) or len(joined) > _EXTENDED_BYTES:
                 break
             joined += found[offset]
-        else:
+        if len(joined) == length:
             parts.extensions[name] = bytes(joined)
     return parts
 

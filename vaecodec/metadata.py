@@ -40,6 +40,7 @@ _TEXT = b"text"
 _DPI = b"dpis"
 _RESOLUTION = struct.Struct("<2d")
 IPTC_TAG = 33723
+_OF_PROGRAMS = b"Created by OpenJPEG"  # in every file of that library
 JPEG_XMP_BYTES = 65_504
 """What one segment of a JPEG holds of an XMP packet."""
 # What Pillow itself keeps in `image.info`, under names that a text may have, too.
@@ -129,6 +130,11 @@ def kinds_of(names: Collection[str]) -> tuple[str, ...]:
     return KINDS if ALL in names else names
 
 
+def kinds_in(metadata: Metadata) -> tuple[str, ...]:
+    """Return which of `KINDS` there are in metadata."""
+    return tuple(kind for kind in KINDS if metadata.without((kind,)) != metadata)
+
+
 def read_metadata(image: Image.Image) -> Metadata:
     """Return what Pillow found in an image's file, or what `attach` put there."""
     info = cast("dict[str, Any]", image.info)
@@ -138,7 +144,7 @@ def read_metadata(image: Image.Image) -> Metadata:
         xmp=_xmp_of(image),
         dpi=_resolution(info.get("dpi")) if _has_resolution(image) else None,
         iptc=_iptc_of(image),
-        comment=_bytes(info.get("comment")),
+        comment=_comment_of(image),
         texts=_texts_of(image),
     )
 
@@ -236,7 +242,7 @@ def image_orientation(image: Image.Image) -> int:
     Both are read by what will reset them, so that both see the same. In some formats the container
     turns the image, and what else gives an orientation is left over from before.
     """
-    if image.format in _TURNED_FORMATS:
+    if is_turned(image):
         return 1
     found = exif_orientation(raw_exif(image))
     if found is not None:
@@ -251,6 +257,12 @@ def image_orientation(image: Image.Image) -> int:
     except Exception:  # Pillow's parser raises whatever damage runs it into
         return 1
     return found if found in range(1, 9) else 1
+
+
+def is_turned(image: Image.Image) -> bool:
+    """Tell whether an image's plugin has turned it, as its container says."""
+    # The JPEG that a JPEG XL was made from comes as it was.
+    return image.format in _TURNED_FORMATS and not getattr(image, "jpeg", False)
 
 
 def exif_orientation(exif: bytes) -> int | None:
@@ -329,15 +341,15 @@ def _iptc_of(image: Image.Image) -> bytes:
     resources = image.info.get("photoshop")
     if isinstance(resources, dict):
         return _bytes(cast("dict[Any, Any]", resources).get(IPTC_RESOURCE))
-    found = getattr(image, "tag_v2", {}).get(IPTC_TAG, b"")
-    if isinstance(found, tuple):  # some writers call the bytes integers of 32 bits
-        order = getattr(getattr(image, "tag_v2", None), "_endian", "<")
-        words = cast("tuple[Any, ...]", found)
-        try:
-            return struct.pack(f"{order}{len(words)}I", *words)
-        except struct.error:
-            return b""
-    return _bytes(found)
+    # As it stands in the file: some writers call the bytes integers, of which Pillow gives one.
+    stored = getattr(getattr(image, "tag_v2", None), "_tagdata", None)
+    return _bytes(cast("dict[int, Any]", stored).get(IPTC_TAG)) if stored else b""
+
+
+def _comment_of(image: Image.Image) -> bytes:
+    """Return a comment, unless it only names the program that wrote the file."""
+    comment = _bytes(image.info.get("comment"))
+    return b"" if comment.startswith(_OF_PROGRAMS) else comment
 
 
 def _texts_of(image: Image.Image) -> tuple[Text, ...]:

@@ -23,6 +23,9 @@ from vaecodec.tidying import GAIN_MAP_KEY
 
 # Boxes and items of HEIF and AVIF that hold gain maps: ISO 21496-1's, and Apple's.
 _GAIN_MAPS = (b"tmap\0", b"urn:com:apple:photo:2020:aux:hdrgainmap")
+_BOXES = b"\0\0\0\x0cJXL "
+_BOX = struct.Struct(">I4s")
+_BROTLI = {b"Exif": "EXIF", b"xml ": "XMP"}
 _NCLX = struct.Struct(">3HB")
 
 
@@ -69,7 +72,33 @@ def open_file(data: bytes, limits: Limits) -> Opened:
             image.info[CODES_KEY] = (*codes[:3], codes[3] >> 7)
         if any(sign in data for sign in _GAIN_MAPS):
             image.info[GAIN_MAP_KEY] = True
-    return Opened(image, data)
+    notices: tuple[str, ...] = ()
+    if image.format == "JXL" and data.startswith(_BOXES):
+        notices = _take_boxes(image, data)
+    return Opened(image, data, notices)
+
+
+def _take_boxes(image: ImageFile.ImageFile, data: bytes) -> tuple[str, ...]:
+    """Take the XMP of a JPEG XL, which its plugin leaves; return what is lost."""
+    position = 0
+    notices: tuple[str, ...] = ()
+    while position + _BOX.size <= len(data):
+        size, name = _BOX.unpack_from(data, position)
+        head = _BOX.size
+        if size == 1 and position + 16 <= len(data):
+            size, head = int.from_bytes(data[position + 8 : position + 16]), 16
+        end = position + size if size else len(data)
+        if size and size < head:
+            break
+        payload = data[position + head : end] if name in (b"xml ", b"brob", b"jhgm") else b""
+        if name == b"xml ":
+            image.info.setdefault("xmp", payload)
+        elif name == b"jhgm":
+            image.info[GAIN_MAP_KEY] = True
+        elif name == b"brob" and not image.info.get("xmp" if payload[:4] == b"xml " else "exif"):
+            notices += (f"its {_BROTLI.get(payload[:4], 'metadata')} (Brotli) is not kept",)
+        position = end
+    return notices
 
 
 def _open_png(data: bytes, limits: Limits) -> Opened:

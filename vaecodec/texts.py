@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import cast
 
 XMP_KEYWORD = "XML:com.adobe.xmp"
@@ -90,7 +90,7 @@ def pack_texts(texts: Iterable[Text]) -> bytes:
     """Return the payload of a chunk of texts."""
     packed: list[bytes] = []
     for text in texts:
-        for part in astuple(text):
+        for part in (text.keyword, text.language, text.translated, text.value):
             encoded = part.encode("utf-8", "replace")
             packed += (_LENGTH.pack(len(encoded)), encoded)
     return b"".join(packed)
@@ -112,7 +112,8 @@ def unpack_texts(payload: bytes) -> tuple[Text, ...]:
                     raise ValueError("it ends too early")
                 fields.append(payload[position : position + length].decode("utf-8"))
                 position += length
-            texts.append(Text(*fields))
+            keyword, language, translated, value = fields
+            texts.append(Text(keyword, value, language, translated))
         except (struct.error, ValueError):
             break
     return tuple(texts)

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 from vaecodec.colour_signs import adobe_rgb, described_colours
 from vaecodec.exif_tidy import size_of, with_swapped_sizes, without_thumbnail
 from vaecodec.icc import space_of
-from vaecodec.metadata import Metadata, read_metadata
+from vaecodec.metadata import Metadata, is_turned, read_metadata
 from vaecodec.xmp import claims_gain_map, without_gain_map
 
 GAIN_MAP_KEY = "vaec_gain_map"
@@ -55,7 +55,7 @@ def _turned_by(image: Image.Image, metadata: Metadata, orientation: int) -> int:
 
     Where a plugin has done it, as its container says, only the sizes in EXIF tell.
     """
-    if image.format not in ("HEIF", "JXL"):
+    if not is_turned(image):
         return orientation
     return 6 if image.width != image.height and size_of(metadata.exif) == image.size[::-1] else 1
 

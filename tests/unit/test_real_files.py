@@ -6,7 +6,9 @@ Each gives the right picture, a notice that says what is lost, or one line that 
 from __future__ import annotations
 
 import io
+import shutil
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -435,3 +437,16 @@ def test_the_rest_of_the_packet_stays():
     assert b"hdrgm" not in kept
     assert b'dc:title="kept"' in kept
     assert b"<dc:creator>kept too</dc:creator>" in kept
+
+
+@pytest.mark.skipif(not shutil.which("cjxl"), reason="needs cjxl")
+@pytest.mark.parametrize("transcoded", ["0", "1"])
+def test_a_turned_jpeg_in_a_jpeg_xl(transcoded: str, tmp_path: Path):
+    """As a JPEG that comes out again it is not turned, as pixels it is."""
+    load_jxl()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    source, target = tmp_path / "turned.jpg", tmp_path / "turned.jxl"
+    source.write_bytes(jpeg(photograph(96, 64), exif=exif, xmp=b"<x/>"))
+    subprocess.run(["cjxl", "-j", transcoded, source, target], check=True, capture_output=True)
+    assert read_image(target.read_bytes()).box.shape == (96, 64)

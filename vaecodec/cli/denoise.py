@@ -123,6 +123,7 @@ def denoise(
     check_single(source, recursive=recursive, jobs=jobs, engine=engine, ray_address=ray_address)
     check_target(target, force=force, source=source)
 
+    from vaecodec.hushed import libraries_hushed
     from vaecodec.image import check_suffix, write_image, writing_notices
 
     suffix = suffix if target == STREAM else PurePath(target).suffix
@@ -144,7 +145,8 @@ def denoise(
         with working(trace, quiet=quiet):
             clean = codec.denoise(image, strength=strength, strip=left_out, trace=trace)
         seconds = time.perf_counter() - start
-        written = write_image(clean, suffix)
+        with libraries_hushed():
+            written = write_image(clean, suffix)
     with trace.stage("write"):
         write(target, written, force=force)
     lost = writing_notices(clean, suffix)
