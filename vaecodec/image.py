@@ -22,7 +22,7 @@ from vaecodec.placing import placed
 from vaecodec.probing import is_misread, stored_bits
 from vaecodec.raster import Raster, from_array, from_pillow, turned, unreadable
 from vaecodec.tidying import kept_metadata
-from vaecodec.tiff_facts import check_tiff
+from vaecodec.tiff_facts import check_deflated, check_tiff
 
 IMAGE_SUFFIXES = frozenset(
     {
@@ -93,6 +93,8 @@ def _read(data: bytes, limits: Limits) -> Raster:
     if bits > 8 and is_misread(image) and image.format not in _CUT_FORMATS:
         raster = _read_deep(image, opened.data)
         return replace(raster, notices=raster.notices + opened.notices)
+    if image.format == "TIFF":
+        check_deflated(image, data)
     make_room(image, limits)
     raster = from_pillow(image)
     notices = raster.notices + opened.notices + opened.check_pixels()

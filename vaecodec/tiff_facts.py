@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -21,7 +22,10 @@ _COLOURS = {_RGB: 3, _CMYK: 4, 6: 3, 8: 3, 9: 3, 10: 3}
 _KINDS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex floating-point"}
 _ALPHA = (1, 2)  # associated and not
 _DEEP_BITS = range(9, 17)
-_WEBP = 50001
+_WEBP, _DEFLATE = 50001, (8, 32946)
+_PLACES = ((273, 324), (279, 325))
+"""StripOffsets and TileOffsets, StripByteCounts and TileByteCounts."""
+_BLOCK_BYTES = 2**20
 _COMPRESSIONS = {_WEBP: "WebP", 34712: "JPEG 2000", 33003: "JPEG 2000", 33005: "JPEG 2000"} | {
     34892: "lossy JPEG (DNG)",
     52546: "JPEG XL",
@@ -91,6 +95,35 @@ def check_tiff(image: Image.Image) -> None:
             f"the image is a TIFF of {tags.get(_SAMPLES, 1)} samples of {said} bits, photometric "
             f"{photometric}, which is not read: convert it to RGB of 8 or 16 bits first"
         )
+
+
+def check_deflated(image: Image.Image, data: bytes) -> None:
+    """Refuse a TIFF whose deflated strips or tiles are damaged, of which Pillow says nothing.
+
+    Raises:
+        ImageError: One cannot be inflated to its end.
+    """
+    tags = tags_of(image)
+    if tags.get(_COMPRESSION) not in _DEFLATE:
+        return
+    starts, sizes = (_whole(tags.get(old) or tags.get(new)) for old, new in _PLACES)
+    for start, size in zip(starts, sizes, strict=False):
+        inflater, rest = zlib.decompressobj(), data[start : start + size]
+        try:
+            while rest and not inflater.eof:
+                inflater.decompress(rest, _BLOCK_BYTES)
+                rest = inflater.unconsumed_tail
+        except zlib.error as error:
+            raise ImageError("the image cannot be read: its deflated data are damaged") from error
+        if not inflater.eof:
+            raise ImageError("the image cannot be read: its deflated data end too early")
+
+
+def _whole(values: Any) -> tuple[int, ...]:
+    """Return a tag's values, of which one alone may come as a number."""
+    if isinstance(values, tuple):
+        return cast("tuple[int, ...]", values)
+    return () if values is None else (int(values),)
 
 
 def needs_tifffile(image: Image.Image) -> bool:

@@ -231,6 +231,16 @@ def test_a_compression_that_is_not_read_is_named(name: str, capfd: pytest.Captur
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_damage_of_deflated_samples(tile: tuple[int, int] | None):
+    samples = RNG.integers(0, 256, (64, 48, 3), np.uint8)
+    data = bytearray(tiff(samples, photometric="rgb", compression="deflate", tile=tile))
+    np.testing.assert_array_equal(read_image(bytes(data)).read(), samples)
+    data[len(data) // 2 : len(data) // 2 + 20] = bytes(20)
+    with pytest.raises(ImageError, match=r"its deflated data are damaged"):
+        read_image(bytes(data))
+
+
 # BMP, HEIC, AVIF
 
 
