@@ -20,7 +20,7 @@ from vaecodec.metadata import image_orientation, kinds_in, save_options
 from vaecodec.opening import open_file
 from vaecodec.placing import placed
 from vaecodec.probing import is_misread, stored_bits
-from vaecodec.raster import Raster, from_array, from_pillow, turned, unreadable
+from vaecodec.raster import Raster, cut_notice, from_array, from_pillow, turned, unreadable
 from vaecodec.tidying import kept_metadata
 from vaecodec.tiff_facts import check_deflated, check_tiff
 
@@ -98,8 +98,8 @@ def _read(data: bytes, limits: Limits) -> Raster:
     make_room(image, limits)
     raster = from_pillow(image)
     notices = raster.notices + opened.notices + opened.check_pixels()
-    if bits > raster.bit_depth:
-        notices += (f"its {bits} bits per sample are stored as 8",)
+    if bits > raster.bit_depth and cut_notice(bits) not in notices:
+        notices += (cut_notice(bits),)
     return replace(raster, notices=notices)
 
 

@@ -41,7 +41,8 @@ def is_whole(data: bytes, parts: JpegParts, image: Image.Image) -> bool:
 
 def _passes_strictly(data: bytes, parts: JpegParts) -> bool | None:
     """Tell whether JPEG XL's encoder takes a JPEG; None where that says nothing."""
-    if parts.coding not in (0, 1, 2) or parts.components not in (1, 3):
+    # It knows neither arithmetic coding nor CMYK, nor chroma of a third or a quarter.
+    if parts.coding not in (0, 1, 2) or parts.components not in (1, 3) or parts.sampling > 2:
         return None
     try:
         codecs: Any = importlib.import_module("imagecodecs")

@@ -41,6 +41,7 @@ class JpegParts:
         coding: the number of its kind of coding (0 is baseline, 2 progressive), -1 if unknown.
         precision: bits per sample.
         components: samples of a pixel.
+        sampling: the greatest factor by which one is sampled more finely than another.
         scans: where the entropy-coded data of each scan ends.
         end: where the picture ends, its end marker left out.
         is_ended: whether an end marker follows.
@@ -52,6 +53,7 @@ class JpegParts:
     coding: int = -1
     precision: int = 8
     components: int = 0
+    sampling: int = 1
     scans: list[int] = field(default_factory=list[int])
     end: int = 0
     is_ended: bool = False
@@ -82,6 +84,8 @@ def read_parts(data: bytes) -> JpegParts:
         elif marker in _SOF and marker not in (_DHT, _JPG, _DAC) and len(payload) >= 6:
             parts.coding, parts.precision = marker - 0xC0, payload[0]
             parts.components = payload[5]
+            factors = payload[7 : 6 + 3 * payload[5] : 3]
+            parts.sampling = max((max(both >> 4, both & 15) for both in factors), default=1)
     return _finished(parts, pieces)
 
 

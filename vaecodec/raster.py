@@ -22,6 +22,7 @@ from vaecodec.decoders import check_decoder
 from vaecodec.errors import ImageError
 from vaecodec.metadata import Metadata, image_orientation
 from vaecodec.pillow_modes import DEEP_GREY, TO_SRGB, to_plain
+from vaecodec.probing import stored_bits
 from vaecodec.segments import Box
 from vaecodec.tidying import kept_metadata
 from vaecodec.tiff_facts import check_tiff, mended_palette, unscaled_bits
@@ -227,6 +228,7 @@ def from_pillow(image: Image.Image) -> Raster:
             raise ImageError(f"the image is empty: it has {image.width}x{image.height} pixels")
         if image.format == "TIFF":
             check_tiff(image)
+        bits = stored_bits(image, b"")
         image.load()
         plain, notice = to_plain(mended_palette(image))
     except ImageError:
@@ -235,12 +237,15 @@ def from_pillow(image: Image.Image) -> Raster:
         raise unreadable(error) from error
     # Known only now: metadata may follow the pixels, and Pillow itself turns what is in a TIFF.
     orientation = image_orientation(image)
+    is_deep = isinstance(plain, np.ndarray) or plain.mode in DEEP_GREY
     is_grey = isinstance(plain, np.ndarray) or plain.mode in _GREY_MODES
     # The profile of a mode that is converted was one of other colours.
     metadata, kept_notices = kept_metadata(
         image, orientation, is_grey=is_grey, is_converted=image.mode in TO_SRGB
     )
     notices = ((notice,) if notice else ()) + kept_notices
+    if bits > 8 and not is_deep:
+        notices += (cut_notice(bits),)
     if frames > 1:
         which = "main" if image.format == "HEIF" else "first"
         notices += (f"only the {which} of its {frames} images is stored",)
@@ -248,8 +253,8 @@ def from_pillow(image: Image.Image) -> Raster:
         raster = from_array(turned(plain, orientation), metadata)
         return replace(raster, notices=notices)
     if plain.mode in DEEP_GREY:
-        if (bits := unscaled_bits(image)) < 16:
-            grey = turned(to_sixteen(np.asarray(plain)[:, :, np.newaxis], bits), orientation)
+        if (depth := unscaled_bits(image)) < 16:
+            grey = turned(to_sixteen(np.asarray(plain)[:, :, np.newaxis], depth), orientation)
             return replace(from_array(grey, metadata), notices=notices)
         return Raster(plain, Mode.GREY, 16, metadata, orientation, notices)
     return Raster(plain, _PLAIN[plain.mode], 8, metadata, orientation, notices)
@@ -263,6 +268,11 @@ def to_sixteen(samples: NDArray[np.uint16], bits: int) -> NDArray[np.uint16]:
     scaled += top // 2
     scaled //= top
     return scaled.astype(np.uint16)
+
+
+def cut_notice(bits: int) -> str:
+    """Return what to say of an image that loses bits."""
+    return f"its {bits} bits per sample are stored as 8"
 
 
 def unreadable(error: Exception) -> ImageError:

@@ -241,6 +241,16 @@ def test_damage_of_deflated_samples(tile: tuple[int, int] | None):
         read_image(bytes(data))
 
 
+def test_bits_that_pillow_cuts_are_told():
+    """Pillow's images of 16-bit colour hold 8 bits, which an encoder that is given one says."""
+    for name in ("gamma1-16bit.png", "cicp-pq-16bit.png"):
+        lazy = as_raster(Image.open(INPUTS / name))
+        assert lazy.bit_depth == 8
+        assert "its 16 bits per sample are stored as 8" in lazy.notices
+    assert as_raster(Image.open(INPUTS / "rgb565.bmp")).notices == ()
+    assert as_raster(Image.open(INPUTS / "grey-12bit.tif")).notices == ()
+
+
 # BMP, HEIC, AVIF
 
 
@@ -334,6 +344,21 @@ def test_whole_jpegs_of_any_kind_pass(options: dict, mode: str, progressive: boo
         said = "".join(read_image(data).notices)
         assert "damaged" not in said
         assert "damaged" not in "".join(read_image(data + b"a camera's data").notices)
+
+
+@pytest.mark.skipif(not shutil.which("cjpeg"), reason="needs cjpeg")
+@pytest.mark.parametrize(
+    "options",
+    [
+        *("-sample 1x2", "-sample 4x1", "-sample 3x1", "-sample 1x4 -progressive", "-arithmetic"),
+        *("-sample 1x1,2x2,2x2", "-rgb -progressive", "-restart 1", "-restart 5B -progressive"),
+    ],
+)
+def test_whole_jpegs_of_rare_kinds_pass(options: str, tmp_path: Path):
+    photograph(101, 67).save(tmp_path / "a.ppm")
+    command = ["cjpeg", *options.split(), str(tmp_path / "a.ppm")]
+    made = subprocess.run(command, check=True, capture_output=True).stdout
+    assert read_image(made).notices == ()
 
 
 # EXIF and orientation
