@@ -428,6 +428,7 @@ def test_pillows_own_limit_is_back_after_many_threads(monkeypatch: pytest.Monkey
         (SAMPLES[3], ".png .PNG .tif .webp .bmp .ppm .jp2"),
         (SAMPLES[4], ".png .tif .webp .jp2"),
         (DEEP[1], ".png .tif .pgm .jp2"),
+        (DEEP[2], ".png .tif"),
         (DEEP[3], ".png .PNG .tif"),
         (DEEP[4], ".png .tif"),
     ],
