@@ -109,7 +109,8 @@ class Codec:
                 uint16, where c is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
             quality: 0 (smallest file) to 100 (best image).
             denoise: whether the file is to hold the image without its noise.
-            strip: metadata to leave out: any of "exif", "icc", "xmp" and "dpi", or "all".
+            strip: metadata to leave out: any of "exif", "icc", "xmp", "dpi", "iptc", "text" and
+                "comment", or "all".
             trace: filled with times and the estimated rate, if given.
 
         Raises:
@@ -271,7 +272,8 @@ class Codec:
         Raises:
             VaecodecError: as `encode`.
         """
-        raster = as_raster(image)
+        with memory_errors():
+            raster = as_raster(image)
         self.limits.check_size(raster.width, raster.height)
         image_bytes = raster.width * raster.height * raster.mode * raster.bit_depth // 8
         check_memory(self.limits, image_bytes, kept_bytes)

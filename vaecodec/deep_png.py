@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vaecodec.errors import ImageError
 from vaecodec.metadata import Metadata
 from vaecodec.raster import other_size
+from vaecodec.texts import Text
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER_BYTES = 33  # the signature and the IHDR chunk
@@ -105,7 +106,20 @@ def write_png(codecs: Any, pixels: NDArray[np.uint16], metadata: Metadata) -> by
     if metadata.xmp:
         text = metadata.xmp.decode("utf-8", "replace").encode()
         parts.append(_chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + text))
+    parts += [_text_chunk(text) for text in metadata.texts]
     return b"".join([*parts, encoded[_HEADER_BYTES:]])
+
+
+def _text_chunk(text: Text) -> bytes:
+    keyword = text.keyword.encode("latin-1")
+    if text.is_plain:
+        return _chunk(b"tEXt", keyword + b"\0" + text.value.encode("latin-1"))
+    fields = (
+        text.language.encode("ascii", "ignore"),
+        text.translated.encode(),
+        text.value.encode(),
+    )
+    return _chunk(b"iTXt", keyword + bytes(3) + b"\0".join(fields))
 
 
 def _chunk(fourcc: bytes, payload: bytes) -> bytes:

@@ -11,18 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecodec.errors import ImageError
-from vaecodec.metadata import Metadata
-from vaecodec.raster import other_size
+from vaecodec.metadata import IPTC_TAG, Metadata
+from vaecodec.raster import other_size, to_sixteen
 
 # Those that fill a buffer of a given size. The others, JPEG 2000 for one, hold a size of their own,
 # which may be any.
 _COMPRESSIONS = frozenset({1, 5, 8, 32773, 32946, 50000})
+_BITS = range(9, 17)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _OTHER_PHOTOMETRICS = {3: "a palette image", 5: "CMYK", 6: "YCbCr", 8: "CIELab", 9: "ICCLab"}
 _SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point"}
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _XMP_TAG, _ORIENTATION_TAG = 700, 274
-_TYPE_BYTE, _TYPE_ASCII = 1, 2
+_TYPE_BYTE, _TYPE_ASCII, _TYPE_UNDEFINED = 1, 2, 7
 # ImageDescription, Make, Model, Software, DateTime, Artist, Copyright: as `metadata` keeps them.
 _DESCRIPTIVE = frozenset({270, 271, 272, 305, 306, 315, 33432})
 _TILE_SAMPLES = 2**24  # that any tile may have, as small images lie in tiles larger than they are
@@ -41,8 +42,11 @@ def read_tiff(tifffile: Any, data: bytes, size: tuple[int, int]) -> NDArray[np.u
         alpha = _alpha_kind(page)
         planes: NDArray[np.uint16] = page.asarray(squeeze=False)  # (planes, 1, h, w, interleaved)
         inverted = page.photometric == _WHITE_IS_ZERO
+        bits = int(page.bitspersample)
     interleaved = np.moveaxis(planes[:, 0], 0, 2).reshape(height, width, -1)
     samples = np.ascontiguousarray(interleaved, np.uint16)
+    if bits < 16:
+        samples = to_sixteen(samples, bits)
     if alpha == _ASSOCIATED:
         _unassociate(samples)
     if inverted:
@@ -52,7 +56,7 @@ def read_tiff(tifffile: Any, data: bytes, size: tuple[int, int]) -> NDArray[np.u
 
 def _check_layout(page: Any, file_bytes: int) -> None:
     """Refuse samples of another type, and what would take much more memory than the pixels do."""
-    if page.dtype != np.uint16 or page.bitspersample != 16:
+    if page.dtype != np.uint16 or page.bitspersample not in _BITS:
         kind = _SAMPLE_FORMATS.get(page.sampleformat, "unknown")
         said = f"{kind} samples of {page.bitspersample} bits"
         raise ImageError(f"the image has {said}: convert it to unsigned ones of 16 bits first")
@@ -108,6 +112,8 @@ def write_tiff(tifffile: Any, pixels: NDArray[np.uint16], metadata: Metadata) ->
     tags = [(tag, _TYPE_ASCII, None, text, True) for tag, text in _descriptions(metadata.exif)]
     if metadata.xmp:
         tags.append((_XMP_TAG, _TYPE_BYTE, None, metadata.xmp, True))
+    if metadata.iptc:
+        tags.append((IPTC_TAG, _TYPE_UNDEFINED, None, metadata.iptc, True))
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,

@@ -8,16 +8,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from vaecodec.container import MAGIC
+from vaecodec.decoders import limit_error, make_room
 from vaecodec.deep import read_deep, write_deep
 from vaecodec.errors import ImageError, UnfitFormatError, VaecodecError
+from vaecodec.jpeg_parts import with_parts
 from vaecodec.limits import DEFAULT_LIMITS, Limits
-from vaecodec.metadata import KINDS, Metadata, image_orientation, read_metadata, save_options
-from vaecodec.plugins import load_for
-from vaecodec.probing import check_tiff, colour_notices, is_misread, stored_bits
-from vaecodec.raster import Raster, from_array, from_pillow, turned, unreadable
+from vaecodec.metadata import KINDS, Metadata, image_orientation, kinds_in, save_options
+from vaecodec.opening import open_file
+from vaecodec.placing import placed
+from vaecodec.probing import is_misread, stored_bits
+from vaecodec.raster import Raster, cut_notice, from_array, from_pillow, turned, unreadable
+from vaecodec.tidying import kept_metadata
+from vaecodec.tiff_facts import check_deflated, check_tiff
 
 IMAGE_SUFFIXES = frozenset(
     {
@@ -49,9 +54,8 @@ _CUT_FORMATS = frozenset({"AVIF", "HEIF", "JPEG2000"})
 _DEEP_GREY_FORMATS = frozenset({"JPEG2000", "PNG", "PPM", "TIFF"})
 # Where Pillow drops alpha without a word, or refuses it.
 _OPAQUE_FORMATS = frozenset({"BMP", "JPEG", "PPM"})
-# Where Pillow has no place for profile, EXIF and XMP.
-_BARE_FORMATS = frozenset({"BMP", "JPEG2000", "PPM", "TGA"})
-_TEXT_BYTES = 2**25
+# What their libraries refuse, libjpeg with a line of its own.
+_SIDES = {"JPEG": 65_500, "WEBP": 16_383}
 _PILLOW_LOCK = threading.Lock()
 
 
@@ -70,40 +74,36 @@ def read_image(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Raster:
     """
     if data.startswith(MAGIC):
         raise ImageError("this is a .vaec file already: decompress it first")
-    with pillow_without_limits():
-        try:
-            image = _opened(data)
-            limits.check_size(*image.size)
-            if image.format == "TIFF":
-                check_tiff(image)
-            bits = stored_bits(image, data)
-            if bits > 8 and is_misread(image) and image.format not in _CUT_FORMATS:
-                return _read_deep(image, data)
-            # A tile inside a file may claim more pixels than the image has.
-            Image.MAX_IMAGE_PIXELS = limits.max_pixels
-            raster = from_pillow(image)
-            notices = colour_notices(image, data)
-            if bits > raster.bit_depth:
-                notices += (f"its {bits} bits per sample are stored as 8",)
-            return replace(raster, notices=raster.notices + notices)
-        except (VaecodecError, MemoryError):
-            raise
-        except UnidentifiedImageError as error:
-            raise ImageError(
-                "this is not an image that Pillow can read, or a damaged one"
-            ) from error
-        except Exception as error:  # on damage Pillow's readers raise whatever they run into
-            raise unreadable(error) from error
-
-
-def _opened(data: bytes) -> Image.Image:
-    """Open a file, through a plugin of Pillow's if need be."""
     try:
-        return Image.open(io.BytesIO(data))
-    except UnidentifiedImageError:
-        if not load_for(data):
-            raise
-        return Image.open(io.BytesIO(data))
+        return _read(data, limits)
+    except (VaecodecError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise limit_error(error, limits) from error
+    except UnidentifiedImageError as error:
+        raise ImageError("this is not an image that Pillow can read, or a damaged one") from error
+    except Exception as error:  # on damage Pillow's readers raise whatever they run into
+        raise unreadable(error) from error
+
+
+def _read(data: bytes, limits: Limits) -> Raster:
+    """Read an image file; on damage, this raises whatever Pillow does."""
+    opened = open_file(data, limits)
+    image = opened.image
+    if image.format == "TIFF":
+        check_tiff(image)
+    bits = stored_bits(image, data)
+    if bits > 8 and is_misread(image) and image.format not in _CUT_FORMATS:
+        raster = _read_deep(image, opened.data)
+        return replace(raster, notices=raster.notices + opened.notices)
+    if image.format == "TIFF":
+        check_deflated(image, data)
+    make_room(image, limits)
+    raster = from_pillow(image)
+    notices = raster.notices + opened.notices + opened.check_pixels()
+    if bits > raster.bit_depth and cut_notice(bits) not in notices:
+        notices += (cut_notice(bits),)
+    return replace(raster, notices=notices)
 
 
 def check_suffix(suffix: str) -> str:
@@ -128,14 +128,10 @@ def writing_notices(raster: Raster, suffix: str) -> tuple[str, ...]:
         suffix: As `write_image` takes it.
     """
     name = check_suffix(suffix)
-    kept = raster.metadata
-    if name in _BARE_FORMATS:
-        parts = {"colour profile": kept.icc, "EXIF": kept.exif, "XMP": kept.xmp}
-        lost = [part for part, found in parts.items() if found]
-        return (f"{name} files hold no {', '.join(lost)}: left out",) if lost else ()
+    kept, notices = placed(raster.metadata, name)
     if name == "TIFF" and raster.is_deep_colour and kept.exif:
-        return ("of EXIF, TIFF files of 16 bits per sample get the main texts alone",)
-    return ()
+        notices += ("of EXIF, TIFF files of 16 bits per sample get the main texts alone",)
+    return notices
 
 
 def write_image(raster: Raster, suffix: str) -> bytes | memoryview:
@@ -153,31 +149,41 @@ def write_image(raster: Raster, suffix: str) -> bytes | memoryview:
         RuntimeUnavailableError: If the packages that write 16-bit colour are missing.
     """
     name = check_suffix(suffix)
+    metadata, _ = placed(raster.metadata, name)
     if raster.is_deep_colour:
-        return write_deep(raster.read().astype(np.uint16, copy=False), name, raster.metadata)
+        return write_deep(raster.read().astype(np.uint16, copy=False), name, metadata)
     if raster.bit_depth == 16 and name not in _DEEP_GREY_FORMATS:
         raise UnfitFormatError(f"{name} files hold 8 bits per sample: write .png or .tif instead")
     if raster.mode.has_alpha and name in _OPAQUE_FORMATS:
         raise UnfitFormatError(f"{name} files hold no alpha: write .png or .tif instead")
+    if max(raster.width, raster.height) > _SIDES.get(name, 2**32):
+        raise UnfitFormatError(
+            f"{name} files hold at most {_SIDES[name]:,} pixels a side: write .png or .tif instead"
+        )
     image = raster.to_pillow()
     buffer = io.BytesIO()
     try:
-        with pillow_without_limits():  # which reads EXIF anew for a TIFF
-            metadata = save_options(raster.metadata, name)
-        image.save(buffer, format=name, **(_SAVE_OPTIONS.get(name, {}) | metadata))
+        options = save_options(metadata, name)
+        image.save(buffer, format=name, **(_SAVE_OPTIONS.get(name, {}) | options))
+    except MemoryError:
+        raise
     except Exception as error:  # each of Pillow's writers refuses in its own way
-        reason = str(error) or type(error).__name__
-        misfits = _misfits(raster.metadata, name)
+        misfits = _misfits(metadata, name)
         hint = f" (what does not fit can be left out: --strip {','.join(misfits)})"
-        problem = f"the image cannot be written as {suffix}: {reason}{hint if misfits else ''}"
-        raise UnfitFormatError(problem) from error
+        hint = hint if misfits else ""
+        reason = str(error) or type(error).__name__
+        raise UnfitFormatError(
+            f"the image cannot be written as {suffix}: {reason}{hint}"
+        ) from error
+    if name == "JPEG" and (metadata.iptc or metadata.xmp):
+        return with_parts(buffer.getvalue(), metadata)
     return buffer.getbuffer()  # which is no second copy
 
 
 def _misfits(metadata: Metadata, name: str) -> list[str]:
     """Return the kinds of metadata with which not even a small image can be written."""
     found: list[str] = []
-    for kind in KINDS:
+    for kind in kinds_in(metadata):
         alone = metadata.without([other for other in KINDS if other != kind])
         try:
             options = _SAVE_OPTIONS.get(name, {}) | save_options(alone, name)
@@ -199,23 +205,24 @@ def _read_deep(image: Image.Image, data: bytes) -> Raster:
     samples = read_deep(data, str(image.format), image.size)
     if image.format == "PNG":
         image.load()  # metadata may follow the pixels
-    metadata = read_metadata(image).upright()
-    return from_array(turned(samples, image_orientation(image)), metadata)
+    orientation = image_orientation(image)
+    metadata, notices = kept_metadata(image, orientation, is_grey=samples.shape[2] < 3)
+    return replace(from_array(turned(samples, orientation), metadata), notices=notices)
 
 
 @contextmanager
 def pillow_without_limits() -> Generator[None]:
-    """Keep Pillow's warnings in, and its own limit on pixels, which is under ours, away.
+    """Keep Pillow's own limit on pixels away, and its warnings in.
 
-    Both are settings of the whole process, so one thread at a time may hold them.
+    Both are settings of the whole process, so this is for a process of our own, and one thread at a
+    time: for the benchmark, which has Pillow open what it has just written. Reading and writing
+    images needs neither.
     """
     with _PILLOW_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pixels, text = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+        pixels = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
-        # Of a PNG's metadata, which may be a colour profile of several megabytes.
-        PngImagePlugin.MAX_TEXT_CHUNK = _TEXT_BYTES
         try:
             yield
         finally:
-            Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = pixels, text
+            Image.MAX_IMAGE_PIXELS = pixels

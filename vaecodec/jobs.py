@@ -15,6 +15,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from vaecodec.errors import ExitCode, OutputExistsError, described, is_debugged
+from vaecodec.hushed import libraries_hushed
 from vaecodec.limits import DEFAULT_LIMITS, Limits
 from vaecodec.origin import Origin, origin_of
 from vaecodec.rate import DEFAULT_QUALITY
@@ -309,7 +310,8 @@ def carry_out(
     try:
         origin = origin_of(task.source, keep_times=task.keep_times)
         data = read(task.source)
-        made = work(data)
+        with libraries_hushed():
+            made = work(data)
         write(task.target, made.data, origin)
     except OutputExistsError:  # another process was faster
         return Outcome(task.source, task.target, "skipped", task.input_bytes)

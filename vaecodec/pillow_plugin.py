@@ -30,7 +30,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import astuple
 from typing import IO, Any, cast
 
 from PIL import Image, ImageFile
@@ -52,7 +51,8 @@ _MODES = {
     (Mode.RGB, 8): "RGB",
     (Mode.RGB_ALPHA, 8): "RGBA",
 }
-_METADATA = ("icc_profile", "exif", "xmp", "dpi")  # in the order of `Metadata`
+_METADATA = {"icc_profile": "icc", "exif": "exif", "xmp": "xmp", "dpi": "dpi"}
+"""Options of `Image.save`, and what of `Metadata` they replace."""
 _BLOCK_BYTES = 2**20
 
 
@@ -212,9 +212,9 @@ def _as_written(im: Image.Image, given: dict[str, Any]) -> Image.Image:
     attach(image, read_metadata(im))
     exif = given.get("exif")
     image.info |= given | ({"exif": exif.tobytes()} if isinstance(exif, Image.Exif) else {})
-    written = astuple(read_metadata(image).upright())
-    for name, value in zip(_METADATA, written, strict=True):
-        if given.get(name) and not value:
+    written = read_metadata(image).upright()
+    for name, attribute in _METADATA.items():
+        if given.get(name) and not getattr(written, attribute):
             raise ValueError(f"this is no {name} that a file can hold: {given[name]!r:.60}")
     return image
 

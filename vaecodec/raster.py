@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +18,23 @@ from PIL import Image
 from vaecodec.alpha import fill_hidden
 from vaecodec.bundle import PATCH
 from vaecodec.container import Mode
+from vaecodec.decoders import check_decoder
 from vaecodec.errors import ImageError
-from vaecodec.metadata import Metadata, image_orientation, read_metadata
+from vaecodec.metadata import Metadata, image_orientation
 from vaecodec.pillow_modes import DEEP_GREY, TO_SRGB, to_plain
+from vaecodec.probing import stored_bits
 from vaecodec.segments import Box
+from vaecodec.tidying import kept_metadata
+from vaecodec.tiff_facts import check_tiff, mended_palette, unscaled_bits
 
 Samples = NDArray[np.uint8 | np.uint16]
 
 _PLAIN = {"L": Mode.GREY, "LA": Mode.GREY_ALPHA, "RGB": Mode.RGB, "RGBA": Mode.RGB_ALPHA}
+_GREY_MODES = frozenset({"L", "LA"}) | DEEP_GREY
 # Cameras append previews and gain maps to a JPEG, which Pillow then calls MPO. Its first frame is
-# the photograph that every other program shows.
-_FIRST_FRAME_FORMATS = frozenset({"MPO"})
+# the photograph that every other program shows. A HEIC file marks its main picture, with which
+# pillow-heif opens it.
+_MAIN_FRAME_FORMATS = frozenset({"HEIF", "MPO"})
 SAMPLE_TYPES: dict[int, type[np.uint8] | type[np.uint16]] = {8: np.uint8, 16: np.uint16}
 """Of samples, by their bits."""
 
@@ -110,7 +116,9 @@ class Raster:
         if isinstance(self.pixels, np.ndarray):
             return self.pixels[box.top : box.bottom, box.left : box.right]
         try:
-            samples = np.asarray(self.pixels.crop(self._stored(box)))
+            samples = np.asarray(_cropped(self.pixels, self._stored(box)))
+        except MemoryError:
+            raise
         except Exception as error:  # an image that was opened elsewhere may decode only now
             raise unreadable(error) from error
         samples = samples.astype(SAMPLE_TYPES[self.bit_depth], copy=False)
@@ -149,6 +157,12 @@ class Raster:
             )
         samples = self.read()
         return Image.fromarray(samples[:, :, 0] if self.mode is Mode.GREY else samples)
+
+
+def _cropped(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """Crop an image, as its own method does, which holds the result to Pillow's limit."""
+    image.load()
+    return cast("Any", image)._new(image.im.crop(box))
 
 
 def as_raster(image: Image.Image | Samples | Raster) -> Raster:
@@ -208,33 +222,46 @@ def from_pillow(image: Image.Image) -> Raster:
     Raises:
         ImageError: it has several frames, is empty or of another kind, or cannot be read.
     """
+    check_decoder(image)
     try:
         frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format not in _FIRST_FRAME_FORMATS:
+        if frames > 1 and image.format not in _MAIN_FRAME_FORMATS:
             raise ImageError(
                 f"the file holds {frames} images: save the one to keep on its own first"
             )
         if 0 in image.size:
             raise ImageError(f"the image is empty: it has {image.width}x{image.height} pixels")
+        if image.format == "TIFF":
+            check_tiff(image)
+        bits = stored_bits(image, b"")
         image.load()
-        plain, notice = to_plain(image)
-    except ImageError:
+        plain, notice = to_plain(mended_palette(image))
+    except (ImageError, MemoryError):
         raise
     except Exception as error:  # on damage Pillow's readers raise whatever they run into
         raise (_closed() if _is_closed(image) else unreadable(error)) from error
     # Known only now: metadata may follow the pixels, and Pillow itself turns what is in a TIFF.
     orientation = image_orientation(image)
-    metadata = read_metadata(image).upright()
-    notices = (notice,) if notice else ()
+    is_deep = isinstance(plain, np.ndarray) or plain.mode in DEEP_GREY
+    is_grey = isinstance(plain, np.ndarray) or plain.mode in _GREY_MODES
+    # The profile of a mode that is converted was one of other colours.
+    metadata, kept_notices = kept_metadata(
+        image, orientation, is_grey=is_grey, is_converted=image.mode in TO_SRGB
+    )
+    notices = ((notice,) if notice else ()) + kept_notices
+    if bits > 8 and not is_deep:
+        notices += (cut_notice(bits),)
     if frames > 1:
-        notices += (f"only the first of its {frames} images is stored",)
+        which = "main" if image.format == "HEIF" else "first"
+        notices += (f"only the {which} of its {frames} images is stored",)
     if isinstance(plain, np.ndarray):
         raster = from_array(turned(plain, orientation), metadata)
         return replace(raster, notices=notices)
     if plain.mode in DEEP_GREY:
+        if (depth := unscaled_bits(image)) < 16:
+            grey = turned(to_sixteen(np.asarray(plain)[:, :, np.newaxis], depth), orientation)
+            return replace(from_array(grey, metadata), notices=notices)
         return Raster(plain, Mode.GREY, 16, metadata, orientation, notices)
-    if image.mode in TO_SRGB:  # whose profile was that of other colours
-        metadata = metadata.without(("icc",))
     return Raster(plain, _PLAIN[plain.mode], 8, metadata, orientation, notices)
 
 
@@ -252,6 +279,21 @@ def _closed() -> ImageError:
     return ImageError(
         "the image is closed: use it inside the `with` that opens it, or load() it there"
     )
+
+
+def to_sixteen(samples: NDArray[np.uint16], bits: int) -> NDArray[np.uint16]:
+    """Return samples of fewer bits as those of 16, rounded; larger ones count as the largest."""
+    top = 2**bits - 1
+    scaled = np.minimum(samples, top).astype(np.uint32)
+    scaled *= 65_535
+    scaled += top // 2
+    scaled //= top
+    return scaled.astype(np.uint16)
+
+
+def cut_notice(bits: int) -> str:
+    """Return what to say of an image that loses bits."""
+    return f"its {bits} bits per sample are stored as 8"
 
 
 def unreadable(error: Exception) -> ImageError:

@@ -28,7 +28,9 @@ COMPLETED = {
     "vaecodec compress a.png --device c": ["cpu", "cuda"],
     "vaecodec compress -q 1": ["10", "100"],
     "vaecodec compress --bundle b": ["base"],
-    "vaecodec decompress --strip exif,": ["exif,icc", "exif,xmp", "exif,dpi", "exif,all"],
+    "vaecodec decompress --strip exif,": [
+        *("exif,icc", "exif,xmp", "exif,dpi", "exif,iptc", "exif,text", "exif,comment", "exif,all")
+    ],
     "vaecodec verify --deep --bundle b": ["base"],
     "vaecodec models b": ["base"],
     "vaecodec decompress ": [],

@@ -25,6 +25,7 @@ from vaecodec.metadata import (
     upright_exif,
 )
 from vaecodec.raster import from_array, from_pillow
+from vaecodec.texts import Text
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta><a tiff:Orientation="%d" dc:title="\xc3\xa9"/></x:xmpmeta>'
@@ -118,6 +119,7 @@ def test_directories_of_a_camera_come_back(tiny: Codec, suffix: str):
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_kind_is_stripped(tiny: Codec, kind: str):
     image = photograph("PNG")
+    attach(image, Metadata(iptc=b"\x1c\x02x\0\1a", comment=b"a", texts=(Text("Title", "a"),)))
     whole = read_metadata(tiny.decode(tiny.encode(image)))
     for stripped in (
         tiny.decode(tiny.encode(image, strip=[kind])),
@@ -133,7 +135,9 @@ def test_what_to_strip_may_be_one_name_or_all_of_them(tiny: Codec):
     assert whole.without("exif") == whole.without(["exif"])
     assert whole.without("all") == whole.without(["dpi", "all"]) == Metadata()
     for wrong in ("EXIF", ["gps"], ["all", "gps"], "exif,icc"):
-        with pytest.raises(ValueError, match="none of exif, icc, xmp, dpi, all"):
+        with pytest.raises(
+            ValueError, match="none of exif, icc, xmp, dpi, iptc, text, comment, all"
+        ):
             tiny.encode(image, strip=wrong)
 
 
@@ -248,9 +252,11 @@ def test_hostile_metadata_costs_no_picture(tiny: Codec, suffix: str):
 
 
 def test_chunks_come_back():
-    metadata = Metadata(b"icc", b"exif", b"xmp", (72.0, 1e-3))
+    texts = (Text("Title", "Ünï"), Text("parameters", "", "en", "Werte"))
+    metadata = Metadata(b"icc", b"exif", b"xmp", (72.0, 1e-3), b"iptc", b"comment", texts)
     chunks = to_chunks(metadata)
-    assert [chunk.name for chunk in chunks] == ["iccp", "exif", "xmpp", "dpis"]
+    names = ["iccp", "exif", "xmpp", "iptc", "comm", "text", "dpis"]
+    assert [chunk.name for chunk in chunks] == names
     assert from_chunks(chunks) == metadata
     assert from_chunks((*chunks, Chunk(b"iccp", b"second"))) == metadata
     assert from_chunks((Chunk(b"note", b"of another tool"),)) == Metadata()

@@ -12,7 +12,14 @@ from support import SAMPLES
 
 from vaecodec.cli.folders import process_many
 from vaecodec.codec import Codec
-from vaecodec.errors import ImageError, InputError, OutputError, UnfitFormatError
+from vaecodec.container import Mode
+from vaecodec.errors import (
+    ImageError,
+    InputError,
+    InsufficientMemoryError,
+    OutputError,
+    UnfitFormatError,
+)
 from vaecodec.fileio import check_input, read_bytes
 from vaecodec.image import read_image, write_image
 from vaecodec.jobs import Compress
@@ -120,3 +127,25 @@ def test_addresses_of_the_web_are_told_from_folders(address: str):
     for function in (read_bytes, check_input):
         with pytest.raises(InputError, match="download it first"):
             function(address)
+
+
+class Hungry(Image.Image):
+    """An image whose pixels take more memory than there is."""
+
+    def load(self):
+        raise MemoryError
+
+    def crop(self, box=None):
+        raise MemoryError
+
+
+def test_too_little_memory_is_no_damage(tiny_bundle: Path):
+    image = Hungry()
+    image._mode, image._size = "RGB", (64, 64)
+    with pytest.raises(MemoryError):
+        from_pillow(image)
+    with pytest.raises(InsufficientMemoryError, match="not enough memory"):
+        Codec(tiny_bundle).encode(image)
+    raster = Raster(image, Mode.RGB, 8)
+    with pytest.raises(MemoryError):
+        raster.read()

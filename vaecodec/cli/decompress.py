@@ -158,6 +158,7 @@ def decompress(
 
     from vaecodec.container import read_header
     from vaecodec.fileio import read_bytes
+    from vaecodec.hushed import libraries_hushed
     from vaecodec.image import check_suffix, write_image, writing_notices
 
     suffix = suffix if target == STREAM else PurePath(target).suffix
@@ -191,7 +192,8 @@ def decompress(
     seconds = time.perf_counter() - start
     fidelity = None if reference is None else fidelity_db(reference, image)
     with trace.stage("write"):
-        written = write_image(image, suffix)
+        with libraries_hushed():
+            written = write_image(image, suffix)
         write(target, written, origin, force=force)
     notices = writing_notices(image, suffix)
     tell_notices(target, notices, quiet=quiet)
@@ -256,11 +258,12 @@ def _read_original(path: str, header: Header, box: Box | None, limits: Limits) -
     """
     from vaecodec.errors import ImageError
     from vaecodec.fileio import read_bytes
+    from vaecodec.hushed import libraries_hushed
     from vaecodec.image import read_image
     from vaecodec.raster import from_array
 
     data = read_bytes(path, limits)
-    with about(path):
+    with about(path), libraries_hushed():
         raster = read_image(data, limits)
     kind = (raster.width, raster.height, raster.mode, raster.bit_depth)
     if kind != (header.width, header.height, header.mode, header.bit_depth):

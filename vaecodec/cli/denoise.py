@@ -136,6 +136,7 @@ def denoise(
     check_target(target, force=force, source=source)
     origin = single_origin(source, target, keep_times)
 
+    from vaecodec.hushed import libraries_hushed
     from vaecodec.image import check_suffix, write_image, writing_notices
 
     suffix = suffix if target == STREAM else PurePath(target).suffix
@@ -157,7 +158,8 @@ def denoise(
         with working(trace, quiet=quiet):
             clean = codec.denoise(image, strength=strength, strip=left_out, trace=trace)
         seconds = time.perf_counter() - start
-        written = write_image(clean, suffix)
+        with libraries_hushed():
+            written = write_image(clean, suffix)
     with trace.stage("write"):
         write(target, written, origin, force=force)
     lost = writing_notices(clean, suffix)

@@ -74,7 +74,7 @@ Strip = Annotated[
         "--strip",
         metavar="KINDS",
         autocompletion=complete_strip,
-        help="Metadata to leave out: exif, icc, xmp, dpi or all.",
+        help="Metadata to leave out: exif, icc, xmp, dpi, iptc, text, comment or all.",
     ),
 ]
 BundleName = Annotated[

@@ -26,10 +26,11 @@ def read_source(source: str, limits: Limits, *, quiet: bool) -> tuple[Raster, in
         VaecodecError: If it cannot be read.
     """
     from vaecodec.fileio import read_bytes
+    from vaecodec.hushed import libraries_hushed
     from vaecodec.image import read_image
 
     data = read_bytes(source, limits)
-    with about(source):
+    with about(source), libraries_hushed():
         image = read_image(data, limits)
     tell_notices(source, image.notices, quiet=quiet)
     return image, len(data)
