@@ -18,13 +18,12 @@ from typing import BinaryIO
 
 from vaecodec.errors import InputError, OutputError, OutputExistsError
 from vaecodec.limits import DEFAULT_LIMITS, Limits
-from vaecodec.origin import Origin
+from vaecodec.origin import NEW, Origin
 
 # Read in blocks: asking a pipe for `max_file_bytes` at once would set that much aside.
 _SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 _BLOCK_BYTES = 2**20
 _WEB = re.compile("(https?|ftps?)://", re.IGNORECASE)
-_NEW = Origin()
 APPLE_DOUBLE = "._"
 """Begins the names of files that macOS puts beside others, for what only its own disks can hold."""
 
@@ -58,7 +57,7 @@ def write_atomic(
     data: bytes | memoryview,
     *,
     force: bool = False,
-    origin: Origin = _NEW,
+    origin: Origin = NEW,
 ) -> None:
     """Write a file so that its path holds either the old content or all of the new.
 
@@ -263,7 +262,7 @@ def _put_in_place(
         with open(temporary, "xb", opener=origin.create) as file:
             with contextlib.suppress(FileNotFoundError):
                 lent = stat.S_IMODE(target.stat().st_mode)
-                temporary.chmod(lent if origin == _NEW else lent & origin.mode)
+                temporary.chmod(lent if origin == NEW else lent & origin.mode)
             file.write(data)
             file.flush()
             # Without this a power cut could keep the rename and lose the content.

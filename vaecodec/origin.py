@@ -34,6 +34,10 @@ class Origin:
             os.utime(path, ns=self.times_ns)
 
 
+NEW = Origin()
+"""That of an output which comes of no single input."""
+
+
 def origin_of(path: str, *, keep_times: bool) -> Origin:
     """Return what an output takes from an input.
 

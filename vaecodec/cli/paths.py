@@ -13,7 +13,7 @@ from vaecodec.container import MAGIC
 from vaecodec.errors import InputError, OutputError
 from vaecodec.fileio import check_output, write_atomic, write_stdout
 from vaecodec.jobs import SUFFIX, stem_of
-from vaecodec.origin import Origin, origin_of
+from vaecodec.origin import NEW, Origin, origin_of
 
 STREAM = "-"
 
@@ -149,7 +149,7 @@ def single_origin(source: str, target: str, keep_times: bool | None) -> Origin:
     return origin_of(source, keep_times=bool(keep_times))
 
 
-def write(target: str, data: bytes | memoryview, origin: Origin, *, force: bool) -> None:
+def write(target: str, data: bytes | memoryview, origin: Origin = NEW, *, force: bool) -> None:
     """Write to a file, with permissions and times, or to standard output.
 
     Raises:
