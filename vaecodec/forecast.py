@@ -21,7 +21,8 @@ QUALITIES = (0, 15, 30, 45, 60, 75, 90, 100)
 """Those that the tables have a row for."""
 
 # Factors of what `busyness` returns, a row for each quality. `python -m export forecast` fits them.
-# These are of `base` and every thirtieth tile of photographs that it was trained on. Other bundles and images only take longer.
+# These are of `base` and every thirtieth of its training photographs' tiles. Other bundles and
+# images only take longer.
 LOG_BYTES_PER_PIXEL = (
     (-7.187, -0.129, 0.041, 0.738, 0.044),
     (-6.605, 0.079, 0.048, 0.577, 0.049),
