@@ -606,7 +606,7 @@ def test_transparency_and_depth_come_back(tiny_bundle: Path, tmp_path: Path):
     np.testing.assert_array_equal(decoded[..., 3], deep[..., 3])
     refused(
         run("decompress", coded, tmp_path / "b.jpg", "--bundle", tiny_bundle),
-        3,
+        6,
         "8 bits per sample",
     )
 
