@@ -64,7 +64,10 @@ def test_an_analysis_of_pixels_is_that_of_planes(
     expected, found = (one.analyse(samples, LEVEL, Trace()) for one in (planes, pixels))
     assert found.shape == expected.shape
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 if deep else 0.05)
+    # The first is a patch's mean, 0 to 444 before its offset, where halves are an eighth apart.
+    close = np.testing.assert_allclose
+    close(found[:, :1], expected[:, :1], rtol=0, atol=1e-4 if deep else 0.2)
+    close(found[:, 1:], expected[:, 1:], rtol=0, atol=1e-4 if deep else 0.05)
     assert np.abs(expected).max() > 3
 
 
@@ -88,7 +91,8 @@ def test_files_of_either_decode_with_either(
 ):
     samples = photograph(mode, deep=deep)
     files = [one.encode(samples, quality=quality) for one in (codec, pixel_codec)]
-    assert len(files[1]) == pytest.approx(len(files[0]), rel=0.01)
+    # A word of the entropy coder is four bytes, of the 150 that such a file may have.
+    assert len(files[1]) == pytest.approx(len(files[0]), rel=0.01, abs=4)
     for data in files:
         one, other = (reader.decode_raster(data).read() for reader in (codec, pixel_codec))
         assert one.dtype == other.dtype == samples.dtype
