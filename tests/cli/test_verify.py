@@ -123,7 +123,8 @@ def test_folders(folder: Path):
         f"{folder}/a.vaec: ok",
         f"{folder}/b.vaec: ok",
         f"{folder}/inside/c.VAEC: ok",
-        f"{folder}/inside/d.vaec: the file ends inside chunk 1",
+        f"{folder}/inside/d.vaec: the file ends inside chunk 1; "
+        "damaged (left,top,width,height): 0,0,640,480",
         f"{folder}/b.vaec: ok",
     ]
 
