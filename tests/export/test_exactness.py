@@ -97,9 +97,10 @@ def test_verify_finds_a_halo_that_is_too_small(tiny_bundle: Path, tmp_path: Path
 def test_cost_is_that_of_the_layers(tiny_bundle: Path):
     """By hand, for 16 channels at 1/8 and 1/16, one block each, 32 latent channels."""
     linear, stem, down, head = 768 * 32 / 256, 192 * 16 / 64, 4 * 16 * 16 / 256, 16 * 32 / 256
-    block = 8 * 16**2 + 9 * 16
+    dense = 8 * 16**2
     unchanged = 16  # by the convolution after the modulation of a level
-    expected = linear + stem + (block + unchanged) / 64 + down + (block + unchanged) / 256 + head
+    block_8, block_16 = (dense + kernel**2 * 16 + unchanged for kernel in (5, 3))
+    expected = linear + stem + block_8 / 64 + down + block_16 / 256 + head
     assert macs_per_pixel(find_bundle(tiny_bundle), ("encoder.onnx",)) == expected
 
 
