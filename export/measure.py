@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -22,10 +23,11 @@ from export.data import read_images
 from export.model import Model
 from export.objective import rate_distortion
 from export.ssimulacra2 import LEAST_SIDE, distance, score
+from vaecodec.bench.gains import SCORES
 from vaecodec.bench.means import ms_ssim_db
 from vaecodec.bench.perceptual import MS_SSIM_SIDE, ms_ssim
 from vaecodec.bundle import HYPER_STRIDE, PATCH
-from vaecodec.metrics import bd_rate, rate_at
+from vaecodec.metrics import Point, bd_rate, rate_at
 
 HYPER_PATCH = PATCH * HYPER_STRIDE
 """Pixels a side of a hyper-latent: `Model.forward` takes multiples of it."""
@@ -95,10 +97,6 @@ def photographs(sources: Iterable[Path], every: int) -> Iterator[Tensor]:
         yield torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0)
 
 
-SCORES = (50.0, 70.0, 80.0, 90.0)
-"""SSIMULACRA 2 at which bits are compared."""
-
-
 def write_measured(path: Path, points: list[Measured]) -> None:
     """Write a curve for `read_measured`."""
     path.write_text(json.dumps([point._asdict() for point in points], indent=1) + "\n", "utf-8")
@@ -120,12 +118,24 @@ def compare_measured(earlier: list[Measured], found: list[Measured]) -> Iterator
     """Yield BD-rates against an earlier curve, and the bits at some scores, as lines."""
     for name, unit in (("psnr_db", "dB"), ("ms_ssim_db", "dB"), ("ssimulacra2", "")):
         one, other = ([(p.bpp, getattr(p, name)) for p in points] for points in (earlier, found))
-        yield f"BD-rate at equal {name}: {bd_rate(one, other, unit).percent:+.1f}%"
+        yield f"BD-rate at equal {name}: {_percent(partial(_bd_percent, one, other, unit))}"
+    one, other = ([(p.bpp, p.ssimulacra2) for p in points] for points in (earlier, found))
     for wanted in SCORES:
-        curves = ([(p.bpp, p.ssimulacra2) for p in points] for points in (earlier, found))
-        try:
-            one, other = (rate_at(curve, wanted) for curve in curves)
-            figure = f"{100 * (other / one - 1):+.1f}%"
-        except ValueError as error:
-            figure = str(error)
+        figure = _percent(partial(_percent_at, one, other, wanted))
         yield f"bits at SSIMULACRA 2 of {wanted:g}: {figure}"
+
+
+def _bd_percent(one: list[Point], other: list[Point], unit: str) -> float:
+    return bd_rate(one, other, unit).percent
+
+
+def _percent_at(one: list[Point], other: list[Point], fidelity: float) -> float:
+    return 100 * (rate_at(other, fidelity) / rate_at(one, fidelity) - 1)
+
+
+def _percent(compare: Callable[[], float]) -> str:
+    """Return what a comparison comes to, or why it cannot be made."""
+    try:
+        return f"{compare():+.1f}%"
+    except ValueError as error:
+        return str(error)
