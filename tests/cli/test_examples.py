@@ -149,6 +149,10 @@ def of_command(name: str, words: list[str], found: Traffic) -> None:
         for text in value if isinstance(value, list | tuple) else [value]:
             if not isinstance(text, str) or text == "-":
                 continue
+            if parameter == "codecs":  # of which bundles may be folders
+                for codec in text.split(","):
+                    found.read(codec.removeprefix("bundle:"), name)
+                continue
             if OUTPUTS.fullmatch(parameter):
                 written.add(text)
                 continue
