@@ -1,6 +1,10 @@
 """Image files in memory <-> rasters: any still image that Pillow opens, and 16-bit colour."""
 
 import io
+import threading
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -52,6 +56,7 @@ _DEEP_GREY_FORMATS = frozenset({"JPEG2000", "PNG", "PPM", "TIFF"})
 _OPAQUE_FORMATS = frozenset({"BMP", "JPEG", "PPM"})
 # What their libraries refuse, libjpeg with a line of its own.
 _SIDES = {"JPEG": 65_500, "WEBP": 16_383}
+_PILLOW_LOCK = threading.Lock()
 
 
 def read_image(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Raster:
@@ -203,3 +208,21 @@ def _read_deep(image: Image.Image, data: bytes) -> Raster:
     orientation = image_orientation(image)
     metadata, notices = kept_metadata(image, orientation, is_grey=samples.shape[2] < 3)
     return replace(from_array(turned(samples, orientation), metadata), notices=notices)
+
+
+@contextmanager
+def pillow_without_limits() -> Generator[None]:
+    """Keep Pillow's own limit on pixels away, and its warnings in.
+
+    Both are settings of the whole process, so this is for a process of our own, and one thread at a
+    time: for the benchmark, which has Pillow open what it has just written. Reading and writing
+    images needs neither.
+    """
+    with _PILLOW_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pixels = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = pixels

@@ -15,9 +15,8 @@ import PIL
 from PIL import Image, ImageFile, features
 
 from vaecodec.bench.results import PeerInfo
-from vaecodec.decoders import open_image
 from vaecodec.errors import ImageError, RuntimeUnavailableError
-from vaecodec.limits import DEFAULT_LIMITS
+from vaecodec.image import pillow_without_limits
 from vaecodec.plugins import load_heif, load_jxl
 from vaecodec.raster import Samples
 
@@ -93,7 +92,7 @@ class PillowPeer:
             ImageError: If the codec cannot read it back.
         """
         try:
-            with open_image(data, DEFAULT_LIMITS) as image:
+            with pillow_without_limits(), Image.open(io.BytesIO(data)) as image:
                 samples = np.asarray(image.convert("L" if channels == 1 else "RGB"))
         except Exception as error:  # as above
             raise ImageError(f"{self.title} cannot read its own file: {error}") from error
