@@ -26,7 +26,7 @@ from vaecodec.jobs import Compress
 from vaecodec.metadata import Metadata
 from vaecodec.raster import Raster, from_array, from_pillow
 
-BIG_XMP = Path(__file__).parents[1] / "cli" / "data" / "bigxmp.webp"
+BIG_XMP = Path(__file__).parents[1] / "inputs" / "bigxmp.webp"
 DEEP = np.arange(6 * 5 * 3, dtype=np.uint16).reshape(6, 5, 3) * 700
 
 
